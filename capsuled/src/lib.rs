@@ -1,3 +1,7 @@
-//! Placeholder.
+//! The daemon: owns the queue, the scheduler and the worker pool. See `ARCHITECTURE.md`.
 
+pub mod book;
+pub mod clock;
+pub mod engine;
 pub mod store;
+pub mod work;
