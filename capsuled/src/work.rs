@@ -76,3 +76,41 @@ impl std::fmt::Debug for Call {
         f.debug_struct("Call").finish_non_exhaustive()
     }
 }
+
+impl Work {
+    /// A digest of what is asked for, to tell whether two submits ask for the same. The
+    /// environment is left out: it differs between two shells of one user.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Fnv::default();
+        match self {
+            Self::Program(program) => {
+                for word in &program.argv {
+                    hash.write(word.as_bytes());
+                    hash.write(&[0]);
+                }
+                hash.write(&[u8::from(program.shell)]);
+                hash.write(program.cwd.as_bytes());
+                hash.write(program.stdin.as_deref().unwrap_or_default());
+            }
+            Self::Call(call) => hash.write(call.arguments.as_bytes()),
+        }
+        hash.0
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): short, and the same on every machine.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -98,7 +98,7 @@ impl Feed {
             return Err(Lagged);
         }
         // The sender lives as long as the feed, so waiting does not fail.
-        let _ = cursor.latest.wait_for(|latest| *latest > cursor.behind).await;
+        drop(cursor.latest.wait_for(|latest| *latest > cursor.behind).await);
         let ring = self.ring.lock();
         if cursor.behind < ring.floor {
             return Err(Lagged);
