@@ -1,2 +1,4 @@
 //! Generated.
-pub mod v1 { tonic::include_proto!("capsule.v1"); }
+pub mod v1 {
+    tonic::include_proto!("capsule.v1");
+}
