@@ -162,4 +162,10 @@ impl LogFollower {
             Err(error) => Err(LogError::io("watching", path.display().to_string())(error.into())),
         }
     }
+
+    /// The events that wait now, read past the runtime.
+    #[cfg(test)]
+    pub(super) fn events(&self) -> nix::Result<Vec<InotifyEvent>> {
+        self.inotify.read_events()
+    }
 }

@@ -40,7 +40,7 @@ impl LogReader {
     pub fn last_lines(&mut self, lines: u64, streams: &[Stream]) -> Result<Cursor, LogError> {
         let mut search = Backwards::new(lines, streams);
         for _ in 0..ATTEMPTS {
-            let segments = self.segments()?;
+            let Some(segments) = self.segments()? else { continue };
             search = Backwards::new(lines, streams);
             search.start = Cursor(self.size()?.written);
             if lines == 0 {

@@ -77,6 +77,8 @@ pub struct LogReader {
     files: [Option<Arc<File>>; 3],
     /// The boundary where the last read stopped, to go on there without scanning.
     stopped: Option<Boundary>,
+    /// The furthest end seen by `size`.
+    written: u64,
 }
 
 /// A file that held a segment when its header was read.
@@ -97,7 +99,7 @@ struct Boundary {
 impl LogReader {
     /// Prepares reading; opens files when they are needed.
     pub fn open(dir: Arc<LogDir>, task: u64, attempt: u32) -> Self {
-        Self { dir, task, attempt, files: [None, None, None], stopped: None }
+        Self { dir, task, attempt, files: [None, None, None], stopped: None, written: 0 }
     }
 
     /// Reads from `cursor` on, at most `limit` payload bytes (at least one).
@@ -106,7 +108,7 @@ impl LogReader {
         let mut left = limit.max(1);
         let mut tries = 0;
         while left > 0 && batch.chunks.len() < MAX_CHUNKS && tries < ATTEMPTS {
-            let segments = self.segments()?;
+            let Some(segments) = self.segments()? else { break };
             let Some(first) = segments.first() else {
                 batch.more = false;
                 break;
@@ -137,27 +139,50 @@ impl LogReader {
         Ok(batch)
     }
 
-    /// The size of the log now.
+    /// The size of the log now. While the writer is very fast it may lag behind, but `written` never
+    /// goes back.
     pub fn size(&mut self) -> Result<LogSize, LogError> {
-        let mut size = LogSize::default();
+        let mut stored = 0;
         for _ in 0..ATTEMPTS {
-            let segments = self.segments()?;
-            size.stored = 0;
+            let Some(segments) = self.segments()? else { continue };
+            stored = 0;
             for file in self.files.iter().flatten() {
-                size.stored += file.metadata().map_err(LogError::io("reading", self.name()))?.len();
+                let name = || format!("{}.{}", self.task, self.attempt);
+                stored += file.metadata().map_err(LogError::io("reading", name()))?.len();
             }
             let Some(newest) = segments.last() else { break };
             let written = self.end_of(newest).map_err(self.failed(newest))?;
-            size.written = size.written.max(written);
             if newest.is_current().map_err(self.failed(newest))? {
+                self.written = self.written.max(written);
                 break;
             }
         }
-        Ok(size)
+        Ok(LogSize { written: self.written, stored })
     }
 
-    /// The segments that exist now, oldest first.
-    pub(super) fn segments(&mut self) -> Result<Vec<Segment>, LogError> {
+    /// The segments that existed at one moment, oldest first; `None` when the writer never paused
+    /// long enough to see such a moment.
+    ///
+    /// Files are looked at one after another, and the writer may switch in between. A generation
+    /// never comes back, and only one tail file is without a header at a time; so when two rounds
+    /// see the same, that is what was there between them.
+    pub(super) fn segments(&mut self) -> Result<Option<Vec<Segment>>, LogError> {
+        let mut before = self.look()?;
+        for round in 1..=ATTEMPTS {
+            let now = self.look()?;
+            let headers = |found: &[Segment]| found.iter().map(|it| it.header).collect::<Vec<_>>();
+            let opened = self.files.iter().skip(1).flatten().count();
+            let tails = now.iter().filter(|it| it.header.generation > 0).count();
+            let possible = opened < 2 || tails > 0 || round == ATTEMPTS;
+            if possible && headers(&now) == headers(&before) {
+                return Ok(Some(now));
+            }
+            before = now;
+        }
+        Ok(None)
+    }
+
+    fn look(&mut self) -> Result<Vec<Segment>, LogError> {
         self.open_missing()?;
         let mut found = Vec::with_capacity(3);
         for (generation, file) in (0..).zip(&self.files) {
@@ -263,10 +288,6 @@ impl LogReader {
         }
         Ok(())
     }
-
-    fn name(&self) -> String {
-        format!("{}.{}", self.task, self.attempt)
-    }
 }
 
 impl Segment {
@@ -324,9 +345,12 @@ impl Batch {
 
     fn add(&mut self, part: Part) {
         for chunk in part.chunks {
-            match chunk {
-                Chunk::Gap { offset, bytes } => self.skip_to(offset.saturating_add(bytes)),
-                Chunk::Data { .. } => self.chunks.push(chunk),
+            match &chunk {
+                Chunk::Gap { offset, bytes } => self.skip_to(offset.saturating_add(*bytes)),
+                Chunk::Data { offset, bytes, .. } => {
+                    self.next.0 = offset.saturating_add(bytes.len() as u64);
+                    self.chunks.push(chunk);
+                }
             }
         }
         self.next = part.next;

@@ -94,14 +94,18 @@ fn caps() -> impl Strategy<Value = LogCaps> {
     ]
 }
 
+fn limits() -> impl Strategy<Value = usize> {
+    prop_oneof![1 => 3_usize..50, 9 => 50_usize..5000]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_reader_sees_what_the_caps_keep(
         caps in caps(),
         appends in proptest::collection::vec((streams(), pieces()), 0..120),
-        limits in proptest::collection::vec(1_usize..3000, 1..4),
+        limits in proptest::collection::vec(limits(), 1..3),
         reopen_at in 0_usize..240,
         from in 0.0..1.0_f64,
         lines in 0_usize..60,
