@@ -95,6 +95,18 @@ fn files_and_folders_are_private_and_counted() {
     };
     assert_eq!((mode(""), mode("1"), mode("1/1842.1.head")), (0o700, 0o700, 0o600));
 
+    let out = |offset, bytes: &[u8]| {
+        let stream = Stream::Out;
+        Chunk::Data { offset, time_us: 7, stream, bytes: bytes.to_vec() }
+    };
+    let err = Chunk::Data { offset: 6, time_us: 8, stream: Stream::Err, bytes: vec![0, 0xff] };
+    let batch = reader(&dir).read(Cursor(0), 100).unwrap();
+    assert_eq!((batch.next, batch.more), (Cursor(8), false));
+    assert_eq!(batch.chunks, [out(0, b"hello\n"), err]);
+    let batch = reader(&dir).read(Cursor(2), 3).unwrap();
+    assert_eq!((batch.next, batch.more), (Cursor(5), true));
+    assert_eq!(batch.chunks, [out(2, b"llo")]);
+
     let logs = dir.list().unwrap();
     assert_eq!(logs.len(), 1);
     assert_eq!((logs[0].task, logs[0].attempt, logs[0].bytes), (1842, 1, 96 + 38 + 34));
