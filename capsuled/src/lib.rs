@@ -3,5 +3,6 @@
 pub mod book;
 pub mod clock;
 pub mod engine;
+pub mod logs;
 pub mod store;
 pub mod work;
