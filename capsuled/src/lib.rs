@@ -4,5 +4,6 @@ pub mod book;
 pub mod clock;
 pub mod engine;
 pub mod logs;
+pub mod rpc;
 pub mod store;
 pub mod work;

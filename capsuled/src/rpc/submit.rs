@@ -43,8 +43,12 @@ pub(super) fn new_task(
 fn program_work(program: v1::Program) -> Result<Program, Refused> {
     let v1::Program { argv, shell, cwd, env, stdin } = program;
     match argv.first() {
-        None => return Err(Refused::invalid("no program is named").hint("capsule submit -- echo hi")),
-        Some(first) if first.is_empty() => return Err(Refused::invalid("the program's name is empty")),
+        None => {
+            return Err(Refused::invalid("no program is named").hint("capsule submit -- echo hi"));
+        }
+        Some(first) if first.is_empty() => {
+            return Err(Refused::invalid("the program's name is empty"));
+        }
         Some(_) => {}
     }
     if shell && argv.len() != 1 {
@@ -52,7 +56,9 @@ fn program_work(program: v1::Program) -> Result<Program, Refused> {
     }
     let strings = argv.iter().chain([&cwd]).chain(env.keys()).chain(env.values());
     if strings.into_iter().any(|text| text.contains('\0')) {
-        return Err(Refused::invalid("a NUL byte is in the command, its folder or its environment"));
+        return Err(Refused::invalid(
+            "a NUL byte is in the command, its folder or its environment",
+        ));
     }
     if env.keys().any(|name| name.is_empty() || name.contains('=')) {
         return Err(Refused::invalid("the name of an environment variable is empty or has a ="));
@@ -113,7 +119,11 @@ fn summary(argv: &[String], shell: bool) -> String {
     let words: Vec<String> = argv
         .iter()
         .map(|word| {
-            if shell || plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+            if shell || plain(word) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
         })
         .collect();
     bounded(&words.join(" "), SUMMARY_MAX)
@@ -152,8 +162,9 @@ pub(super) fn apply(
         }
     }
     if let Some(priority) = options.priority {
-        spec.priority = i8::try_from(priority)
-            .map_err(|_| Refused::invalid(format!("priority is {priority}, it goes from -100 to 100")))?;
+        spec.priority = i8::try_from(priority).map_err(|_| {
+            Refused::invalid(format!("priority is {priority}, it goes from -100 to 100"))
+        })?;
     }
     spec.labels.extend(options.labels);
     spec.not_before = match (options.delay_ms, options.at_us) {
@@ -177,8 +188,8 @@ pub(super) fn apply(
     spec.hold = options.hold;
     spec.retries = options.retries.unwrap_or(spec.retries);
     if !options.backoff.is_empty() {
-        spec.backoff =
-            Backoff::parse(&options.backoff).map_err(|error| Refused::invalid(error.to_string()))?;
+        spec.backoff = Backoff::parse(&options.backoff)
+            .map_err(|error| Refused::invalid(error.to_string()))?;
     }
     if let Some(timeout) = options.timeout_ms {
         spec.timeout = Some(Span(timeout)).filter(|span| *span != Span::ZERO);
