@@ -141,6 +141,8 @@ pub(super) fn run(keeper: Keeper, guard: OwnedFd, tell: File) -> Result<ExitCode
     guard::report_ready(tell);
     let ended = control.serve();
     control.home.unlisten();
+    // Closes the sockets of reapers, which tells them to kill their trees.
+    control.attempts.clear();
     guard::sweep(control.cgroups.as_ref());
     ended
 }
