@@ -3,7 +3,10 @@
 pub mod book;
 pub mod clock;
 pub mod engine;
+pub mod jail;
+pub mod keeper;
 pub mod logs;
 pub mod rpc;
+pub mod runner;
 pub mod store;
 pub mod work;
