@@ -76,7 +76,7 @@ pub struct Report {
     pub before_signal: bool,
     /// The attempt itself asked to be tried again after this long.
     pub retry_after: Option<Span>,
-    /// When its process began, when the start was never reported.
+    /// When its process began and its pid (0 = unknown), should the start never have been reported.
     pub started: Option<(Timestamp, u32)>,
     /// When its main process was gone.
     pub ended: Timestamp,

@@ -2,6 +2,9 @@
 
 pub mod book;
 pub mod clock;
+pub mod daemon;
+pub mod database;
+pub mod dispatcher;
 pub mod engine;
 pub mod jail;
 pub mod keeper;
@@ -9,4 +12,6 @@ pub mod logs;
 pub mod rpc;
 pub mod runner;
 pub mod store;
+pub mod telemetry;
+pub mod text;
 pub mod work;

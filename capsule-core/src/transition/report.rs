@@ -27,9 +27,9 @@ pub(super) fn reported(
         task.last.clone().filter(|last| last.number == report.attempt).unwrap_or_else(|| {
             AttemptRecord::claimed(lease.attempt, lease.since, task.spec.revision)
         });
-    if let Some((started, pid)) = report.started {
+    if let (Some((started, pid)), None) = (report.started, record.started) {
         record.started = Some(started);
-        record.pid = Some(pid);
+        record.pid = Some(pid).filter(|pid| *pid != 0);
     }
     record.ended = Some(report.ended);
     record.verdict = Some(report.verdict.clone());

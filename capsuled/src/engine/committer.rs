@@ -11,11 +11,12 @@ use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::disk::{Disk, LOOK_AGAIN};
 use super::group::{Carry, Group};
 use super::request::{
     Acted, Effect, NewTask, QueueChange, Refusal, Reply, Request, SubmitError, Submitted,
 };
-use super::{EngineError, Shared, records};
+use super::{DISK, EngineError, Shared, records};
 use crate::book::Queue;
 use crate::store::{Change, SideKind, Table};
 
@@ -34,16 +35,17 @@ pub(super) struct Committer {
     inbox: Receiver<Request>,
     effects: UnboundedSender<Effect>,
     waiting: Vec<Request>,
+    disk: Disk,
 }
 
 impl Committer {
     pub(super) fn new(
         shared: Arc<Shared>,
         carry: Carry,
-        inbox: Receiver<Request>,
-        effects: UnboundedSender<Effect>,
+        (inbox, effects): (Receiver<Request>, UnboundedSender<Effect>),
+        disk: Disk,
     ) -> Self {
-        Self { shared, carry, inbox, effects, waiting: Vec::new() }
+        Self { shared, carry, inbox, effects, waiting: Vec::new(), disk }
     }
 
     /// Runs until closed.
@@ -83,10 +85,8 @@ impl Committer {
                 lazy_until = Some(now + LAZY);
             }
             let lazy = lazy_until.map(|until| until.saturating_duration_since(now));
-            let wait = match (lazy, self.alarm()) {
-                (Some(lazy), Some(alarm)) => Some(lazy.min(alarm)),
-                (lazy, alarm) => lazy.or(alarm),
-            };
+            let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
+            let wait = [lazy, self.alarm(), look_again].into_iter().flatten().min();
             let received = match wait {
                 Some(wait) => self.inbox.recv_timeout(wait),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -108,6 +108,10 @@ impl Committer {
     /// Decides and commits one group. Gives back who asked for the end, if anyone did.
     fn decide(&mut self, requests: Vec<Request>) -> Result<Option<Reply<()>>, EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
+        match self.disk.look(group.now) {
+            Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
+            None => group.book.degraded.remove(DISK),
+        };
         let mut close = None;
         for request in requests {
             close = group.take(request)?.or(close);

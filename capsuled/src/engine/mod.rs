@@ -5,6 +5,7 @@
 //! this module (an answer, a change in the feed, an effect) rests on bytes that are not on disk.
 
 mod committer;
+mod disk;
 mod feed;
 mod group;
 mod records;
@@ -22,6 +23,7 @@ use capsule_core::time::{Span, Timestamp};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 
+use self::disk::Disk;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
 pub use self::records::{Tombstone, attempts, task, tombstone};
 pub use self::request::{
@@ -81,6 +83,8 @@ pub struct Parts {
     pub slots: u32,
     /// Names this boot of the machine (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// The state directory: its disk must not fill up.
+    pub state_dir: std::path::PathBuf,
 }
 
 impl Engine {
@@ -92,14 +96,19 @@ impl Engine {
     pub fn start(
         parts: Parts,
     ) -> Result<(Self, EngineThread, mpsc::UnboundedReceiver<Effect>), EngineError> {
-        let Parts { store, side, clock, slots, boot_id } = parts;
+        let Parts { store, side, clock, slots, boot_id, state_dir } = parts;
         let (book, carry) = recover::rebuild(&*store, slots)?;
         let feed = Feed::new(carry.seq);
         let shared =
             Arc::new(Shared { book: RwLock::new(book), store, side, clock, feed, boot_id });
         let (requests, inbox) = sync_channel(WAITING_MAX);
         let (effects, done) = mpsc::unbounded_channel();
-        let committer = committer::Committer::new(Arc::clone(&shared), carry, inbox, effects);
+        let committer = committer::Committer::new(
+            Arc::clone(&shared),
+            carry,
+            (inbox, effects),
+            Disk::new(state_dir),
+        );
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || committer.run())

@@ -11,6 +11,7 @@ use super::peer::Peer;
 use super::status::Refused;
 use super::targets;
 use crate::engine::{Engine, NewTask};
+use crate::text::bounded;
 use crate::work::{Program, Work};
 
 /// Between SIGTERM and SIGKILL, unless said otherwise.
@@ -127,20 +128,6 @@ fn summary(argv: &[String], shell: bool) -> String {
         })
         .collect();
     bounded(&words.join(" "), SUMMARY_MAX)
-}
-
-/// At most `limit` bytes, cut at a character, with a mark where it was cut.
-pub(super) fn bounded(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let mut end = limit.saturating_sub('…'.len_utf8());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut cut = text.get(..end).unwrap_or_default().to_owned();
-    cut.push('…');
-    cut
 }
 
 /// What was asked for on submit wins over the definition.
