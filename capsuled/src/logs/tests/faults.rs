@@ -58,7 +58,15 @@ fn zeros_in_place_of_the_last_payload_are_a_torn_frame() {
     let bytes = three_frames(&dir);
     let file = std::fs::File::options().write(true).open(head(temp.path())).unwrap();
     file.write_all_at(&[0; 30], 96 + 42 + 52 + 32).unwrap();
-    assert_eq!(text(&read_from(&mut reader(&dir), Cursor(0), 7)), &bytes[..30]);
+    let mut reader = reader(&dir);
+    assert_eq!(text(&read_from(&mut reader, Cursor(0), 100)), &bytes[..30]);
+
+    let mut log = writer(&dir, SMALL);
+    log.append(4, Stream::Out, b"more");
+    log.close();
+    let batch = reader.read(Cursor(30), 100).unwrap();
+    let more = Chunk::Data { offset: 30, time_us: 4, stream: Stream::Out, bytes: b"more".to_vec() };
+    assert_eq!((batch.chunks, batch.next), (vec![more], Cursor(34)));
 }
 
 #[test]
@@ -199,6 +207,8 @@ fn a_gap_at_the_end_is_visible_once_there_is_room_for_its_mark() {
     let mut log = writer(&dir, LogCaps::default());
     log.append(1, Stream::Out, b"first\n");
     log.append(2, Stream::Err, &vec![7; 64 << 10]);
+    let size = reader(&dir).size().unwrap();
+    assert_eq!((size.written, size.stored), (6, 96 + 32 + 6), "half a frame was left");
     assert_eq!(log.close().dropped, 64 << 10);
     let chunks = read_from(&mut reader(&dir), Cursor(0), 100);
     assert_eq!(chunks.last(), Some(&Chunk::Gap { offset: 6, bytes: 64 << 10 }));

@@ -64,6 +64,18 @@ async fn nothing_written_means_no_event_at_all() {
 }
 
 #[tokio::test]
+async fn other_shards_are_not_watched_once_there_is_a_log() {
+    let (_temp, dir) = folder();
+    let mut follower = follower(&dir);
+    grown(&mut follower).await;
+    writer(&dir, SMALL).append(1, Stream::Out, b"mine");
+    grown(&mut follower).await;
+    while follower.events().is_ok() {}
+    LogWriter::new(dir.handle().unwrap(), 5000, 1, SMALL).append(1, Stream::Out, b"other");
+    assert_eq!(follower.events().unwrap_err(), Errno::EAGAIN);
+}
+
+#[tokio::test]
 async fn a_new_file_of_another_task_is_no_news() {
     let (_temp, dir) = folder();
     let mut follower = follower(&dir);
@@ -80,6 +92,10 @@ async fn a_new_file_of_another_task_is_no_news() {
     log.append(1, Stream::Out, b"mine");
     grown(&mut follower).await;
     assert_eq!(drain(&mut reader(&dir), Cursor(0)), Cursor(4));
+
+    log.append(2, Stream::Out, b"more");
+    LogWriter::new(dir.handle().unwrap(), 1844, 1, SMALL).append(1, Stream::Out, b"other");
+    grown(&mut follower).await;
 }
 
 #[tokio::test]
@@ -114,6 +130,7 @@ async fn the_shard_folder_may_come_and_go() {
     for _ in 0..20 {
         let mut other = LogWriter::new(dir.handle().unwrap(), 1843, 1, SMALL);
         other.append(1, Stream::Out, b"other");
+        assert!(timeout(Duration::from_millis(5), follower.grown()).await.is_err());
         dir.remove(1843, 1).unwrap();
         assert!(!temp.path().join("logs/1").exists());
         assert!(timeout(Duration::from_millis(5), follower.grown()).await.is_err());
