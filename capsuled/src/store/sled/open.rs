@@ -35,7 +35,7 @@ pub struct Found {
     pub uuid: Uuid,
     /// When it was made.
     pub created: Timestamp,
-    /// The change that was durable at the least, by the MANIFEST.
+    /// The change that was durable at the least, by what is noted outside the database.
     pub low_bound: u64,
     /// The last durable change.
     pub high_water: u64,
