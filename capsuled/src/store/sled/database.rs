@@ -1,7 +1,10 @@
 //! The one place that calls the database: every call guarded, every record checked.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::sled::{Batch, IVec};
 
@@ -14,6 +17,9 @@ const SEGMENT: usize = 4 * 1024 * 1024;
 
 /// The database's own default is 1 GiB.
 const CACHE: u64 = 32 * 1024 * 1024;
+
+/// How long a closed database may hold its file.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// An open database, and the paths its errors name.
 pub(super) struct Database {
@@ -42,6 +48,7 @@ impl Database {
                 .flush_every_ms(None)
                 .open()
         };
+        wait_released(path);
         let db = guarded(open).map_err(|fault| fault.into_error(root, path, "open"))?;
         Ok(Self { db, root: root.to_path_buf(), path: path.to_path_buf() })
     }
@@ -87,6 +94,19 @@ impl Database {
         }) {
             tracing::debug!(?fault, "closing a damaged database");
         }
+        wait_released(&self.path);
+    }
+}
+
+/// Waits until a database that this process closed is closed: its threads hold its file for a
+/// moment longer. What to do when that takes too long is up to the one who opens it.
+fn wait_released(path: &Path) {
+    let began = Instant::now();
+    while let Ok(file) = File::open(path.join("db"))
+        && let Err(TryLockError::WouldBlock) = file.try_lock()
+        && began.elapsed() < RELEASE
+    {
+        thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -24,7 +24,7 @@ const BARE_COPY: &str = "queue.copy-bare";
 const PARTIAL: &str = "queue.partial";
 
 /// The fresh queue when it is whole and durable. If `queue/` is missing, this takes its place.
-const REPAIRED: &str = "queue.repaired";
+pub(super) const REPAIRED: &str = "queue.repaired";
 
 /// How far the sequence numbers jump: beyond any that the lost part can have used.
 const JUMP: u64 = 1 << 32;
@@ -37,8 +37,12 @@ const CHUNK: usize = 128;
 pub struct Repaired {
     /// Records kept in each table.
     pub kept: Counts,
-    /// Records that are gone, when the damaged queue still told how many there were.
+    /// Records that are gone, of those there were at change `kept_to`; unknown without a header.
     pub lost: Option<u64>,
+    /// The change that the kept records are of, when the damaged queue still told.
+    pub kept_to: Option<u64>,
+    /// The change that had been durable at the least. What changed after `kept_to` is undone.
+    pub durable_to: u64,
     /// The last sequence number of the repaired store; new ones follow it.
     pub high_water: u64,
     /// Where the damaged queue was put.
@@ -82,7 +86,8 @@ pub fn repair(state: &StateDir, now: Timestamp) -> Result<Repaired, StoreError> 
     fresh.low_bound = high_water;
     fresh.write(state.root(), &Disk)?;
     let lost = old.map(|header| header.sum.count.saturating_sub(kept.values().sum()));
-    Ok(Repaired { kept, lost, high_water, aside })
+    let kept_to = old.map(|header| header.high_water);
+    Ok(Repaired { kept, lost, kept_to, durable_to: reached, high_water, aside })
 }
 
 /// Puts a repaired queue in its place, if a crash left that undone.

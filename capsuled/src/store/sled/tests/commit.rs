@@ -123,13 +123,13 @@ fn pages_in_files_of_their_own_are_synced_before_the_database() {
 fn the_largest_records_stay_in_the_database_file() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap().store;
-    for round in 0..12u64 {
+    for round in 0..12u8 {
         let change = |n: u64| {
-            let key = format!("{:0>256}", n * 7 + round * 128 % 1000);
-            Change::put(Table::Task, key, vec![round as u8; 4096 - 256])
+            let key = format!("{:0>256}", n * 7 + u64::from(round) * 128 % 1000);
+            Change::put(Table::Task, key, vec![round; 4096 - 256])
         };
         let changes = (0..128).map(change).collect();
-        store.commit(&Batch { changes, high_water: round }).unwrap();
+        store.commit(&Batch { changes, high_water: round.into() }).unwrap();
     }
     assert_eq!(fs::read_dir(dir.path().join("queue/blobs")).unwrap().count(), 0);
     assert!(store.size_on_disk().unwrap() >= 4 << 20);

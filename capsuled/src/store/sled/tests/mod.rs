@@ -35,10 +35,10 @@ fn churn(store: &dyn Store, model: &mut Model, seed: u64, batches: u64) {
     for _ in 0..batches {
         let mut changes = Vec::new();
         for _ in 0..random.below(12) {
-            let table = Table::ALL[random.below(4) as usize];
+            let table = Table::ALL[random.below(4)];
             let key = format!("{:08}", random.below(400)).into_bytes();
-            let length = random.below(400) as usize;
-            let byte = random.below(256) as u8;
+            let length = random.below(400);
+            let byte = random.byte();
             let value = (random.below(4) > 0).then(|| vec![byte; length]);
             match &value {
                 Some(value) => model.insert((table, key.clone()), value.clone()),
@@ -80,7 +80,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
     }
 }

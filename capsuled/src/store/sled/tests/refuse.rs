@@ -101,10 +101,12 @@ fn an_older_copy_of_the_queue_is_refused() {
     );
 }
 
+type Edit = fn(&mut ::sled::Batch, &[u8]);
+
 #[test]
 fn a_record_lost_or_back_again_is_refused_though_all_others_are_whole() {
     let key = record::disk_key(Table::Task, b"first");
-    let edits: [(&str, fn(&mut ::sled::Batch, &[u8])); 3] = [
+    let edits: [(&str, Edit); 3] = [
         ("holds 1 records where 2 were written", |batch, key| batch.remove(key)),
         ("are not the ones last written", |batch, key| {
             batch.insert(key, record::encode(key, b"older"));
@@ -152,7 +154,7 @@ fn newer(key: &[u8]) -> Vec<u8> {
     stored.truncate(stored.len() - 4);
     stored[0] = 9;
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&(key.len() as u32).to_le_bytes());
+    hasher.update(&u32::try_from(key.len()).unwrap().to_le_bytes());
     hasher.update(key);
     hasher.update(&stored);
     stored.extend_from_slice(&hasher.finalize().to_le_bytes());
