@@ -31,7 +31,7 @@ mod repair;
 mod tests;
 mod verify;
 
-pub use self::audit::Counts;
+pub use self::audit::{Counts, Visit};
 pub use self::open::{Found, Opened};
 pub use self::repair::{Repaired, repair};
 pub use self::verify::{VerifyReport, verify};

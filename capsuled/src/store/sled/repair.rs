@@ -112,15 +112,7 @@ fn open_best(state: &StateDir) -> Result<Option<(Database, Audit)>, StoreError> 
     }
     let count = |opened: &(Database, Audit)| opened.1.sum.count;
     let without = open_copy(state, BARE_COPY, false)?;
-    let (best, worse) = if without.as_ref().map(count) > with.as_ref().map(count) {
-        (without, with)
-    } else {
-        (with, without)
-    };
-    if let Some((database, _)) = worse {
-        database.close();
-    }
-    Ok(best)
+    Ok(if without.as_ref().map(count) > with.as_ref().map(count) { without } else { with })
 }
 
 fn open_copy(
@@ -198,7 +190,7 @@ fn build(
         let mut chunk = Batch::default();
         let mut waiting = 0;
         each_readable(&database, |key, stored| {
-            if audit.note(key, stored) {
+            if audit.note(key, stored).is_some() {
                 chunk.insert(key, stored);
                 waiting += 1;
             }
@@ -209,13 +201,12 @@ fn build(
             fresh.write(mem::take(&mut chunk))
         })?;
         fresh.write(chunk)?;
-        database.close();
     }
     header.sum = audit.sum;
     let mut last = Batch::default();
     last.insert(HEADER_KEY, header.encode());
     fresh.write(last)?;
-    fresh.close();
+    drop(fresh);
     for copy in [COPY, BARE_COPY] {
         disk::remove_tree(&state.root().join(copy))?;
     }

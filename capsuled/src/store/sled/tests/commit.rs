@@ -69,7 +69,12 @@ impl DiskSync for Watch {
 fn watched(dir: &Path, seen: &Path) -> (SledStore, Arc<Watch>) {
     let watch = Watch::of(dir, seen);
     let state = StateDir::open(dir).unwrap();
-    let opened = SledStore::open_with(&state, now(), Arc::clone(&watch) as Arc<dyn DiskSync>);
+    let opened = SledStore::open_with(
+        &state,
+        now(),
+        Arc::clone(&watch) as Arc<dyn DiskSync>,
+        &mut |_, _, _| {},
+    );
     (opened.unwrap().store, watch)
 }
 

@@ -59,6 +59,7 @@ fn blank() -> Found {
         low_bound: 0,
         high_water: 0,
         records: BTreeMap::new(),
+        reserved: false,
     }
 }
 

@@ -45,6 +45,18 @@ fn the_start_tells_what_it_found() {
 }
 
 #[test]
+fn the_start_can_show_every_record_while_it_checks() {
+    let dir = stopped();
+    let mut seen = Model::new();
+    let state = StateDir::open(dir.path()).unwrap();
+    let opened = SledStore::open_and_visit(&state, now(), &mut |table, key, body| {
+        seen.insert((table, key.to_vec()), body.to_vec());
+    });
+    assert_eq!(seen, everything(&opened.unwrap().store).unwrap());
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
 fn a_second_daemon_is_told_who_holds_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path()).unwrap();
@@ -74,7 +86,7 @@ fn a_queue_that_was_replaced_by_a_fresh_one_is_refused() {
     let dir = stopped();
     let queue = dir.path().join("queue");
     fs::remove_dir_all(&queue).unwrap();
-    Database::open(dir.path(), &queue).unwrap().close();
+    drop(Database::open(dir.path(), &queue).unwrap());
     assert!(matches!(refusal(dir.path()), StoreError::Emptied { low_bound: 42, .. }));
 
     let other = stopped();
@@ -122,7 +134,7 @@ fn a_record_lost_or_back_again_is_refused_though_all_others_are_whole() {
         let mut batch = ::sled::Batch::default();
         edit(&mut batch, &key);
         database.write(batch).unwrap();
-        database.close();
+        drop(database);
         let refused = refusal(dir.path());
         assert!(refused.to_string().contains(what), "{refused}");
     }
@@ -142,7 +154,7 @@ fn records_that_are_not_ours_or_newer_are_refused() {
         let mut batch = ::sled::Batch::default();
         batch.insert(key, stored);
         database.write(batch).unwrap();
-        database.close();
+        drop(database);
         let refused = refusal(dir.path());
         assert!(refused.to_string().contains(what), "{refused}");
     }
@@ -188,37 +200,51 @@ fn a_creation_that_was_cut_short_begins_again() {
 
 /// Nothing else can fill a disk in a test; needs the right to mount.
 #[test]
-fn a_full_disk_is_named_and_loses_nothing_acknowledged() {
-    let Some(disk) = SmallDisk::mount("12m") else {
+fn a_full_disk_is_named_and_the_reserve_opens_the_store_again() {
+    let Some(disk) = SmallDisk::mount("48m") else {
         println!("SKIPPED: a small file system cannot be mounted here (not root?)");
         return;
     };
     let dir = disk.path().join("state");
-    let store = open(&dir).unwrap().store;
-    let mut acknowledged = 0;
-    let failed = loop {
-        let changes = (0..64)
-            .map(|n| Change::put(Table::Task, format!("{acknowledged:08} {n}"), vec![7; 3000]))
-            .collect();
-        match store.commit(&Batch { changes, high_water: acknowledged + 1 }) {
-            Ok(()) => acknowledged += 1,
-            Err(error) => break error,
-        }
-        assert!(acknowledged < 1000, "the disk never filled");
-    };
+    let opened = open(&dir).unwrap();
+    assert!(opened.found.reserved);
+    let store = opened.store;
+    let failed = fill(&store);
+    let acknowledged = store.high_water();
+    assert!(acknowledged > 0);
     assert!(matches!(failed, StoreError::Full { .. }), "{failed:?}");
     assert!(failed.hint().unwrap().starts_with("see what is left: df -h "));
-    assert!(matches!(
-        store.commit(&put(Table::Task, "k", "v", acknowledged + 1)),
-        Err(StoreError::Poisoned { .. })
-    ));
+    let refused = store.commit(&put(Table::Task, "k", "v", acknowledged + 1)).unwrap_err();
+    assert!(matches!(refused, StoreError::Poisoned { .. }), "{refused:?}");
     assert!(store.get(Table::Task, b"00000000 0").unwrap().is_some(), "reads go on");
     drop(store);
 
-    disk.grow("64m");
+    fs::write(disk.path().join("ballast"), vec![7; 64 << 20]).unwrap_err();
     let opened = open(&dir).unwrap();
+    assert!(!opened.found.reserved, "the reserve is in use");
     assert!(opened.found.high_water >= acknowledged);
     assert!(opened.found.records[&Table::Task] >= acknowledged * 64);
+    let next = opened.found.high_water + 1;
+    opened.store.commit(&put(Table::Meta, "a cancel", "still fits", next)).unwrap();
+    drop(opened);
+
+    disk.remount("size=128m");
+    let opened = open(&dir).unwrap();
+    assert!(opened.found.reserved);
+    assert!(opened.store.get(Table::Meta, b"a cancel").unwrap().is_some());
+}
+
+/// Commits until it fails.
+fn fill(store: &SledStore) -> StoreError {
+    loop {
+        let last = store.high_water();
+        assert!(last < 1000, "the disk never filled");
+        let change = |n| Change::put(Table::Task, format!("{last:08} {n}"), vec![7; 3000]);
+        let batch = Batch { changes: (0..64).map(change).collect(), high_water: last + 1 };
+        if let Err(error) = store.commit(&batch) {
+            return error;
+        }
+    }
 }
 
 #[test]
@@ -250,10 +276,6 @@ impl SmallDisk {
 
     fn path(&self) -> &Path {
         self.0.path()
-    }
-
-    fn grow(&self, size: &str) {
-        self.remount(&format!("size={size}"));
     }
 
     fn remount(&self, option: &str) {

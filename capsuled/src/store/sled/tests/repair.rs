@@ -69,7 +69,7 @@ fn one_bad_record_costs_one_record() {
     let mut batch = ::sled::Batch::default();
     batch.insert(record::disk_key(table, &key), b"garbage".as_slice());
     database.write(batch).unwrap();
-    database.close();
+    drop(database);
 
     let report = verify(&state(dir.path())).unwrap();
     assert!(!report.is_whole() && report.damage[0].contains("checksum of record"), "{report:?}");
