@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,11 @@ const QUEUE: &str = "queue";
 const SIDE: &str = "side";
 const LOGS: &str = "logs";
 const WORK: &str = "work";
+const RESERVE: &str = "reserve";
+
+/// Bytes kept back so that a store on a full disk can be opened again: what opening writes, and
+/// room to cancel and to finish what runs.
+pub const RESERVED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// An open and locked state directory. Clones share the lock, which is held until the last goes.
 #[derive(Clone, Debug)]
@@ -74,6 +81,47 @@ impl StateDir {
     /// The working directories of attempts.
     pub fn work(&self) -> PathBuf {
         self.root.join(WORK)
+    }
+
+    /// Bytes that are free on the file system of the directory, for its owner.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let about = nix::sys::statvfs::statvfs(&self.root)
+            .map_err(|errno| StoreError::io("measure", &self.root, errno.into()))?;
+        Ok(about.blocks_available().saturating_mul(about.fragment_size()))
+    }
+
+    /// Gives the reserve back to the file system when hardly anything else is free.
+    pub(super) fn release_reserve(&self) -> Result<(), StoreError> {
+        if self.free_bytes()? >= RESERVED_BYTES {
+            return Ok(());
+        }
+        disk::remove_file(&self.root.join(RESERVE))
+    }
+
+    /// Keeps back [`RESERVED_BYTES`] when as much stays free. True when there is a reserve.
+    pub(super) fn hold_reserve(&self) -> Result<bool, StoreError> {
+        let path = self.root.join(RESERVE);
+        if fs::metadata(&path).is_ok_and(|about| about.len() >= RESERVED_BYTES) {
+            return Ok(true);
+        }
+        if self.free_bytes()? < 2 * RESERVED_BYTES {
+            return Ok(false);
+        }
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(|source| StoreError::io("write", &path, source))?;
+        let length = i64::try_from(RESERVED_BYTES).expect("a few MiB fit");
+        match nix::fcntl::posix_fallocate(&file, 0, length) {
+            Ok(()) => Ok(true),
+            // A file system that cannot keep space back, or has just run full, has no reserve.
+            Err(errno) => {
+                tracing::debug!(%errno, "keeping space back");
+                disk::remove_file(&path).map(|()| false)
+            }
+        }
     }
 
     /// Refuses a directory that holds parts of a store but no MANIFEST.

@@ -4,8 +4,9 @@
 //! everything. The MANIFEST knows better, so that is refused.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -47,7 +48,8 @@ impl Manifest {
         Self { stage: Stage::Creating, uuid: Uuid::now_v7(), created, low_bound: 0 }
     }
 
-    /// Reads the MANIFEST of `dir`; `None` when there is none.
+    /// Reads the MANIFEST of `dir`, with the low bound raised to the [`Mark`]; `None` when there is
+    /// none.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = dir.join(NAME);
         let text = match fs::read(&path) {
@@ -66,7 +68,10 @@ impl Manifest {
             let dir = dir.to_path_buf();
             return Err(StoreError::Newer { dir, what: "store", found: format, known: FORMAT });
         }
-        Self::parse(body).map(Some).ok_or_else(damaged)
+        let mut manifest = Self::parse(body).ok_or_else(damaged)?;
+        let noted = Mark::read(dir, manifest.uuid).unwrap_or(0);
+        manifest.low_bound = manifest.low_bound.max(noted);
+        Ok(Some(manifest))
     }
 
     /// Puts this MANIFEST in the place of the one in `dir`, durably.
@@ -100,6 +105,53 @@ impl Manifest {
             created: field(body, "created")?.parse().ok()?,
             low_bound: field(body, "low-bound")?.parse().ok()?,
         })
+    }
+}
+
+/// The last durable change, noted after every commit without a sync of its own.
+///
+/// It survives a killed process, so a rollback shows even between two MANIFESTs. After a power cut
+/// it may be old, which is why it is a second witness and not the first.
+#[derive(Debug)]
+pub(super) struct Mark {
+    file: File,
+    uuid: Uuid,
+}
+
+impl Mark {
+    /// The name of its file in the state directory.
+    pub(super) const NAME: &str = "high-water";
+
+    /// The change noted for store `uuid`; `None` when there is no note, or it is torn.
+    fn read(dir: &Path, uuid: Uuid) -> Option<u64> {
+        let bytes = fs::read(dir.join(Self::NAME)).ok()?;
+        let (body, crc) = bytes.split_last_chunk()?;
+        let (of, change) = body.split_last_chunk()?;
+        let known = of == uuid.as_bytes() && u32::from_le_bytes(*crc) == crc32fast::hash(body);
+        known.then_some(u64::from_le_bytes(*change))
+    }
+
+    /// Opens the note of store `uuid`, to be written from here on.
+    pub(super) fn open(dir: &Path, uuid: Uuid) -> Result<Self, StoreError> {
+        let path = dir.join(Self::NAME);
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(|source| StoreError::io("open", &path, source))?;
+        Ok(Self { file, uuid })
+    }
+
+    /// Notes a change that is durable. An old note only makes the next start less sharp-eyed, so a
+    /// failure is no reason to stop.
+    pub(super) fn note(&self, high_water: u64) {
+        let mut bytes = self.uuid.as_bytes().to_vec();
+        bytes.extend_from_slice(&high_water.to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        if let Err(error) = self.file.write_all_at(&bytes, 0) {
+            tracing::debug!(%error, "noting the high-water mark");
+        }
     }
 }
 
@@ -166,6 +218,24 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Manifest {
         Manifest::parse(checked(bytes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_mark_is_read_back_only_whole_and_for_its_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let uuid = Uuid::now_v7();
+        assert_eq!(Mark::read(dir.path(), uuid), None);
+        let mark = Mark::open(dir.path(), uuid).unwrap();
+        assert_eq!(Mark::read(dir.path(), uuid), None);
+        mark.note(u64::MAX);
+        mark.note(1842);
+        assert_eq!(Mark::read(dir.path(), uuid), Some(1842));
+        assert_eq!(Mark::read(dir.path(), Uuid::nil()), None);
+        let path = dir.path().join(Mark::NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 4;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(Mark::read(dir.path(), uuid), None);
     }
 
     #[test]

@@ -24,11 +24,13 @@ mod record;
 mod side;
 mod sled;
 
-pub use self::dir::StateDir;
+pub use self::dir::{RESERVED_BYTES, StateDir};
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
 pub use self::side::{SideFiles, SideKind};
-pub use self::sled::{Counts, Found, Opened, Repaired, SledStore, VerifyReport, repair, verify};
+pub use self::sled::{
+    Counts, Found, Opened, Repaired, SledStore, VerifyReport, Visit, repair, verify,
+};
 
 /// Most bytes of a key. Pages of the database's index hold over 256 keys and must stay far below
 /// [`MAX_RECORD`]'s page limit.

@@ -13,6 +13,9 @@ use super::database::Database;
 /// Number of records in each table that has any.
 pub type Counts = BTreeMap<Table, u64>;
 
+/// Called with each record's table, its key inside the table, and its body.
+pub type Visit<'a> = dyn FnMut(Table, &[u8], &[u8]) + 'a;
+
 /// Damage beyond this is counted, not described.
 const DESCRIBED: usize = 20;
 
@@ -63,13 +66,16 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// Reads the whole database; damage is part of the answer.
-    pub(super) fn of(database: &Database) -> Self {
+    /// Reads the whole database and shows each whole record to `each`; damage is part of the
+    /// answer.
+    pub(super) fn of(database: &Database, each: &mut Visit<'_>) -> Self {
         let mut audit = Self::default();
         for stored in database.range(&[], None) {
             match stored {
                 Ok((key, value)) => {
-                    audit.note(&key, &value);
+                    if let Some((table, body)) = audit.note(&key, &value) {
+                        each(table, key.get(1..).unwrap_or_default(), body);
+                    }
                 }
                 Err(error) => audit.note_bad(error.to_string()),
             }
@@ -82,18 +88,17 @@ impl Audit {
         self.bad == 0 && self.header.is_some_and(|header| header.sum == self.sum)
     }
 
-    /// Takes in one record. True when it is whole and belongs to a table.
-    pub(super) fn note(&mut self, key: &[u8], stored: &[u8]) -> bool {
+    /// Takes in one record. Returns its table and its body when it is whole.
+    pub(super) fn note<'a>(&mut self, key: &[u8], stored: &'a [u8]) -> Option<(Table, &'a [u8])> {
         let table = key.first().and_then(|prefix| Table::from_prefix(*prefix));
         match (record::decode(key, stored), table) {
             (Ok(body), None) if key == HEADER_KEY => {
                 self.header = Header::decode(body);
-                return false;
             }
-            (Ok(_), Some(table)) => {
+            (Ok(body), Some(table)) => {
                 *self.counts.entry(table).or_default() += 1;
                 self.sum.add(stored);
-                return true;
+                return Some((table, body));
             }
             (Ok(_), None) => {
                 self.note_bad(format!("the record {} has no table", key.escape_ascii()));
@@ -106,7 +111,7 @@ impl Audit {
                 ));
             }
         }
-        false
+        None
     }
 
     fn note_bad(&mut self, what: String) {

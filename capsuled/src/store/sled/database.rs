@@ -1,7 +1,10 @@
 //! The one place that calls the database: every call guarded, every record checked.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::sled::{Batch, IVec};
 
@@ -15,9 +18,12 @@ const SEGMENT: usize = 4 * 1024 * 1024;
 /// The database's own default is 1 GiB.
 const CACHE: u64 = 32 * 1024 * 1024;
 
+/// How long a closed database may hold its file.
+const RELEASE: Duration = Duration::from_secs(5);
+
 /// An open database, and the paths its errors name.
 pub(super) struct Database {
-    db: ::sled::Db,
+    db: Option<::sled::Db>,
     root: PathBuf,
     path: PathBuf,
 }
@@ -42,8 +48,9 @@ impl Database {
                 .flush_every_ms(None)
                 .open()
         };
+        wait_released(path);
         let db = guarded(open).map_err(|fault| fault.into_error(root, path, "open"))?;
-        Ok(Self { db, root: root.to_path_buf(), path: path.to_path_buf() })
+        Ok(Self { db: Some(db), root: root.to_path_buf(), path: path.to_path_buf() })
     }
 
     /// The database's folder.
@@ -53,12 +60,12 @@ impl Database {
 
     /// The stored bytes under a key on disk.
     pub(super) fn get(&self, disk_key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        guarded(|| self.db.get(disk_key)).map_err(|fault| self.error(fault, "read"))
+        guarded(|| self.db().get(disk_key)).map_err(|fault| self.error(fault, "read"))
     }
 
     /// Applies a batch and writes it to the file, without asking the disk to keep it.
     pub(super) fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        guarded(|| self.db.apply_batch(batch).and_then(|()| self.db.flush()))
+        guarded(|| self.db().apply_batch(batch).and_then(|()| self.db().flush()))
             .map(drop)
             .map_err(|fault| self.error(fault, "write"))
     }
@@ -67,9 +74,9 @@ impl Database {
     pub(super) fn range(&self, from: &[u8], to: Option<&[u8]>) -> Records<'_> {
         let iter = match to {
             // The database panics at a range that ends before it begins.
-            Some(to) if to <= from => self.db.range(from.to_vec()..from.to_vec()),
-            Some(to) => self.db.range(from.to_vec()..to.to_vec()),
-            None => self.db.range(from.to_vec()..),
+            Some(to) if to <= from => self.db().range(from.to_vec()..from.to_vec()),
+            Some(to) => self.db().range(from.to_vec()..to.to_vec()),
+            None => self.db().range(from.to_vec()..),
         };
         Records { database: self, iter: Some(iter) }
     }
@@ -78,15 +85,35 @@ impl Database {
         fault.into_error(&self.root, &self.path, doing)
     }
 
-    /// Closes it. Dropping does the same, but a panic of a damaged database would go on.
-    pub(super) fn close(self) {
-        let db = self.db;
-        if let Err(fault) = guarded(move || {
+    fn db(&self) -> &::sled::Db {
+        self.db.as_ref().expect("it is taken only when dropped")
+    }
+}
+
+impl Drop for Database {
+    /// Closes it; a damaged database may panic even here.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded(move || {
             drop(db);
             Ok(())
-        }) {
-            tracing::debug!(?fault, "closing a damaged database");
+        });
+        if let Err(fault) = closed {
+            tracing::debug!(?fault, "closing the database");
         }
+        wait_released(&self.path);
+    }
+}
+
+/// Waits until a database that this process closed is closed: its threads hold its file for a
+/// moment longer. What to do when that takes too long is up to the one who opens it.
+fn wait_released(path: &Path) {
+    let began = Instant::now();
+    while let Ok(file) = File::open(path.join("db"))
+        && let Err(TryLockError::WouldBlock) = file.try_lock()
+        && began.elapsed() < RELEASE
+    {
+        thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use self::audit::{HEADER_KEY, Header};
 use self::database::{Database, Records};
 use super::disk::{self, DiskSync};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Mark};
 use super::record::{self, BadRecord};
 use super::{Batch, Each, KeyRange, StateDir, Store, StoreError, Table};
 
@@ -31,7 +31,7 @@ mod repair;
 mod tests;
 mod verify;
 
-pub use self::audit::Counts;
+pub use self::audit::{Counts, Visit};
 pub use self::open::{Found, Opened};
 pub use self::repair::{Repaired, repair};
 pub use self::verify::{VerifyReport, verify};
@@ -63,6 +63,7 @@ struct Writer {
     manifest: Manifest,
     commits: u32,
     written: Instant,
+    mark: Mark,
     poisoned: bool,
 }
 
@@ -131,7 +132,10 @@ impl SledStore {
         let file_path = database.path().join("db");
         let file =
             File::open(&file_path).map_err(|source| StoreError::io("open", &file_path, source))?;
+        let mark = Mark::open(state.root(), manifest.uuid)?;
+        mark.note(header.high_water);
         let written = Instant::now();
+        let writer = Writer { header, manifest, commits: 0, written, mark, poisoned: false };
         Ok(Self {
             file,
             blobs: database.path().join("blobs"),
@@ -139,7 +143,7 @@ impl SledStore {
             database,
             sync,
             high_water: AtomicU64::new(header.high_water),
-            writer: Mutex::new(Writer { header, manifest, commits: 0, written, poisoned: false }),
+            writer: Mutex::new(writer),
             state: state.clone(),
         })
     }
@@ -170,6 +174,7 @@ impl SledStore {
         self.sync()?;
         writer.header = header;
         self.high_water.store(header.high_water, Ordering::Release);
+        writer.mark.note(header.high_water);
         writer.commits += 1;
         if writer.commits >= MANIFEST_COMMITS || writer.written.elapsed() >= MANIFEST_AGE {
             self.note_high_water(writer)?;

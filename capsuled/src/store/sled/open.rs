@@ -1,6 +1,7 @@
 //! Opening a store: make it, or prove that it is the one that was left.
 
 use std::fs;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::super::manifest::{Manifest, Stage};
 use super::super::record::Sum;
 use super::super::{StateDir, StoreError};
 use super::SledStore;
-use super::audit::{Audit, Counts, HEADER_KEY, Header};
+use super::audit::{Audit, Counts, HEADER_KEY, Header, Visit};
 use super::database::Database;
 use super::repair;
 
@@ -35,12 +36,14 @@ pub struct Found {
     pub uuid: Uuid,
     /// When it was made.
     pub created: Timestamp,
-    /// The change that was durable at the least, by the MANIFEST.
+    /// The change that was durable at the least, by what is noted outside the database.
     pub low_bound: u64,
     /// The last durable change.
     pub high_water: u64,
     /// Records of each table, all of them read and checked.
     pub records: Counts,
+    /// True when [`RESERVED_BYTES`](super::super::RESERVED_BYTES) are kept back for a full disk.
+    pub reserved: bool,
 }
 
 impl SledStore {
@@ -48,14 +51,27 @@ impl SledStore {
     /// record is read and checked; a store that is not whole is refused. `now` is noted as the
     /// time at which a fresh store was made.
     pub fn open(state: &StateDir, now: Timestamp) -> Result<Opened, StoreError> {
-        Self::open_with(state, now, Arc::new(Disk))
+        Self::open_and_visit(state, now, &mut |_, _, _| {})
+    }
+
+    /// Like [`SledStore::open`], and shows each record to `visit` while it is checked, which saves
+    /// a second pass. Whether the store is whole is known only at the end: after an `Err`, what
+    /// was shown counts for nothing.
+    pub fn open_and_visit(
+        state: &StateDir,
+        now: Timestamp,
+        visit: &mut Visit<'_>,
+    ) -> Result<Opened, StoreError> {
+        Self::open_with(state, now, Arc::new(Disk), visit)
     }
 
     pub(super) fn open_with(
         state: &StateDir,
         now: Timestamp,
         sync: Arc<dyn DiskSync>,
+        visit: &mut Visit<'_>,
     ) -> Result<Opened, StoreError> {
+        state.release_reserve()?;
         let mut manifest = if let Some(manifest) = Manifest::read(state.root())? {
             manifest
         } else {
@@ -72,26 +88,22 @@ impl SledStore {
             repair::finish(state, &*sync)?;
             reopen(state, &manifest)?
         };
-        let audit = Audit::of(&database);
-        let header = match audit.judge(state.root(), &manifest) {
-            Ok(header) => header,
-            Err(refused) => {
-                database.close();
-                return Err(refused);
-            }
-        };
+        let audit = Audit::of(&database, visit);
+        let header = audit.judge(state.root(), &manifest)?;
         settle(state, &database, &*sync)?;
+        manifest.stage = Stage::Ready;
+        let low_bound = mem::replace(&mut manifest.low_bound, header.high_water);
+        manifest.write(state.root(), &*sync)?;
+        let reserved = state.hold_reserve()?;
         let found = Found {
             fresh,
             uuid: manifest.uuid,
             created: manifest.created,
-            low_bound: manifest.low_bound,
+            low_bound,
             high_water: header.high_water,
             records: audit.counts,
+            reserved,
         };
-        manifest.stage = Stage::Ready;
-        manifest.low_bound = header.high_water;
-        manifest.write(state.root(), &*sync)?;
         let store = Self::new(state, database, (header, manifest), sync)?;
         Ok(Opened { store, found })
     }

@@ -24,7 +24,7 @@ const BARE_COPY: &str = "queue.copy-bare";
 const PARTIAL: &str = "queue.partial";
 
 /// The fresh queue when it is whole and durable. If `queue/` is missing, this takes its place.
-const REPAIRED: &str = "queue.repaired";
+pub(super) const REPAIRED: &str = "queue.repaired";
 
 /// How far the sequence numbers jump: beyond any that the lost part can have used.
 const JUMP: u64 = 1 << 32;
@@ -37,8 +37,12 @@ const CHUNK: usize = 128;
 pub struct Repaired {
     /// Records kept in each table.
     pub kept: Counts,
-    /// Records that are gone, when the damaged queue still told how many there were.
+    /// Records that are gone, of those there were at change `kept_to`; unknown without a header.
     pub lost: Option<u64>,
+    /// The change that the kept records are of, when the damaged queue still told.
+    pub kept_to: Option<u64>,
+    /// The change that had been durable at the least. What changed after `kept_to` is undone.
+    pub durable_to: u64,
     /// The last sequence number of the repaired store; new ones follow it.
     pub high_water: u64,
     /// Where the damaged queue was put.
@@ -82,7 +86,8 @@ pub fn repair(state: &StateDir, now: Timestamp) -> Result<Repaired, StoreError> 
     fresh.low_bound = high_water;
     fresh.write(state.root(), &Disk)?;
     let lost = old.map(|header| header.sum.count.saturating_sub(kept.values().sum()));
-    Ok(Repaired { kept, lost, high_water, aside })
+    let kept_to = old.map(|header| header.high_water);
+    Ok(Repaired { kept, lost, kept_to, durable_to: reached, high_water, aside })
 }
 
 /// Puts a repaired queue in its place, if a crash left that undone.
@@ -107,15 +112,7 @@ fn open_best(state: &StateDir) -> Result<Option<(Database, Audit)>, StoreError> 
     }
     let count = |opened: &(Database, Audit)| opened.1.sum.count;
     let without = open_copy(state, BARE_COPY, false)?;
-    let (best, worse) = if without.as_ref().map(count) > with.as_ref().map(count) {
-        (without, with)
-    } else {
-        (with, without)
-    };
-    if let Some((database, _)) = worse {
-        database.close();
-    }
-    Ok(best)
+    Ok(if without.as_ref().map(count) > with.as_ref().map(count) { without } else { with })
 }
 
 fn open_copy(
@@ -193,7 +190,7 @@ fn build(
         let mut chunk = Batch::default();
         let mut waiting = 0;
         each_readable(&database, |key, stored| {
-            if audit.note(key, stored) {
+            if audit.note(key, stored).is_some() {
                 chunk.insert(key, stored);
                 waiting += 1;
             }
@@ -204,13 +201,12 @@ fn build(
             fresh.write(mem::take(&mut chunk))
         })?;
         fresh.write(chunk)?;
-        database.close();
     }
     header.sum = audit.sum;
     let mut last = Batch::default();
     last.insert(HEADER_KEY, header.encode());
     fresh.write(last)?;
-    fresh.close();
+    drop(fresh);
     for copy in [COPY, BARE_COPY] {
         disk::remove_tree(&state.root().join(copy))?;
     }
