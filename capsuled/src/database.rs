@@ -35,15 +35,34 @@ pub fn run(command: &DbCommand) -> anyhow::Result<ExitCode> {
         DbCommand::Verify(args) => {
             let state = StateDir::open_existing(&args.state_dir).map_err(explain)?;
             let report = verify(&state).map_err(explain)?;
-            write!(out, "{report}")?;
+            writeln!(out, "records     {}", counts(&report.records))?;
+            if let Some(high_water) = report.high_water {
+                writeln!(out, "last change {high_water}")?;
+            }
+            for damage in &report.damage {
+                writeln!(out, "damage      {damage}")?;
+            }
+            let verdict = if report.is_whole() { "whole" } else { "damaged" };
+            writeln!(out, "the store is {verdict}")?;
             Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         DbCommand::Repair(args) => {
             let state = StateDir::open_existing(&args.state_dir).map_err(explain)?;
             let now = jiff::Timestamp::from_microsecond(SystemClock.now().0)?;
             let repaired = repair(&state, now).map_err(explain)?;
-            write!(out, "{repaired}")?;
+            writeln!(out, "kept {}", counts(&repaired.kept))?;
+            match repaired.lost {
+                Some(lost) => writeln!(out, "lost {lost} records")?,
+                None => writeln!(out, "lost an unknown number of records")?,
+            }
+            if let Some(aside) = &repaired.aside {
+                writeln!(out, "the damaged queue is in {}", aside.display())?;
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn counts(counts: &crate::store::Counts) -> String {
+    format!("{counts:?}")
 }

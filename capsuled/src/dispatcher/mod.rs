@@ -230,7 +230,7 @@ impl Dispatcher {
                 self.engine.started(task, attempt, pid, at)
             }
             Report::CannotStart(refused) => {
-                let (task, attempt) = names(refused.key);
+                let (task, _) = names(refused.key);
                 let ending = report::cannot_start(refused, self.engine.now());
                 self.engine.report(task, ending, true)
             }
