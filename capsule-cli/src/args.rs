@@ -27,6 +27,7 @@ pub(crate) struct Cli {
 }
 
 /// Flags that stand before or after the verb.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
@@ -157,7 +158,10 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Lock(admin::lock::LockVerb),
     Drain(admin::drain::DrainArgs),
-    Status(admin::status::StatusArgs),
-    Version(admin::version::VersionArgs),
+    /// Show whether the daemon runs and how it does; exit 3 when it does not
+    #[command(after_help = "Examples:\n  capsule status\n  capsule status -q && echo running")]
+    Status,
+    /// Show the versions of this command and of the daemon
+    Version,
     Help(admin::help::HelpArgs),
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,22 +93,24 @@ impl Client {
         AppsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
-    /// Awaits one answer, within the deadline.
-    pub(crate) async fn answer<T>(
-        &self,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, CliError> {
-        let answered = match self.deadline {
-            Some(deadline) => match tokio::time::timeout(deadline, call).await {
-                Ok(answered) => answered,
-                Err(_) => return Err(ran_out(deadline)),
-            },
-            None => call.await,
-        };
-        match answered {
-            Ok(reply) => Ok(reply.into_inner()),
-            Err(status) => Err(self.explain(status).await),
-        }
+    /// Awaits one answer, within the deadline. The call is boxed: those of tonic are large.
+    pub(crate) fn answer<'a, T: 'a>(
+        &'a self,
+        call: impl Future<Output = Result<Response<T>, Status>> + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T, CliError>> + 'a>> {
+        Box::pin(async move {
+            let answered = match self.deadline {
+                Some(deadline) => match tokio::time::timeout(deadline, call).await {
+                    Ok(answered) => answered,
+                    Err(_) => return Err(ran_out(deadline)),
+                },
+                None => call.await,
+            };
+            match answered {
+                Ok(reply) => Ok(reply.into_inner()),
+                Err(status) => Err(self.explain(status).await),
+            }
+        })
     }
 
     /// The error of a status; one that comes of two versions names both.

@@ -108,7 +108,7 @@ pub(crate) struct Told {
 }
 
 impl CliError {
-    /// An error with a stable snake_case code.
+    /// An error with a stable code.
     pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         let (code, message) = (code.to_owned(), message.into());
         Self::Told(Box::new(Told { code, message, hints: Vec::new(), exit }))

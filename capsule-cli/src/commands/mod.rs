@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::args::submit::What;
-use crate::args::words::{Split, Work, split};
+use crate::args::submit::{RunArgs, SubmitArgs, What};
+use crate::args::words::{Call, Split, Work, split};
 use crate::args::{Cli, Globals, Verb};
 use crate::client::Client;
 use crate::error::{CliError, Exit};
@@ -120,31 +120,28 @@ pub(crate) fn parse(
     let Split { words, work } = split(argv, shadowed);
     let matches = Cli::command().try_get_matches_from(words)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Some(what) = what_of(cli.verb.as_mut()) {
+    if let Some(what) = cli.verb.as_mut().and_then(what_of) {
         what.work = work;
     }
     let ui = Ui::new(&cli.globals);
     Ok((cli.verb, Context { globals: cli.globals, ui }))
 }
 
-fn what_of(verb: Option<&mut Verb>) -> Option<&mut What> {
-    match verb {
-        Some(Verb::Submit(args)) => Some(&mut args.what),
-        Some(Verb::Run(args)) => Some(&mut args.what),
-        _ => None,
+fn what_of(verb: &mut Verb) -> Option<&mut What> {
+    if let Verb::Submit(SubmitArgs { what, .. }) | Verb::Run(RunArgs { what, .. }) = verb {
+        return Some(what);
     }
+    None
 }
 
 /// The words behind the task's name, of a submit of a task.
-pub(crate) fn call_of(verb: Option<&Verb>) -> Option<&crate::args::words::Call> {
-    let work = match verb {
-        Some(Verb::Submit(args)) => &args.what.work,
-        Some(Verb::Run(args)) => &args.what.work,
-        _ => return None,
-    };
-    match work {
-        Work::Task(call) => Some(call),
-        Work::Nothing | Work::Program(_) => None,
+pub(crate) fn call_of(verb: Option<&Verb>) -> Option<&Call> {
+    match verb {
+        Some(
+            Verb::Submit(SubmitArgs { what: What { work: Work::Task(call), .. }, .. })
+            | Verb::Run(RunArgs { what: What { work: Work::Task(call), .. }, .. }),
+        ) => Some(call),
+        Some(_) | None => None,
     }
 }
 
@@ -172,8 +169,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(args) => Box::pin(args.run(context)).await,
         Verb::Lock(args) => Box::pin(args.run(context)).await,
         Verb::Drain(args) => Box::pin(args.run(context)).await,
-        Verb::Status(args) => Box::pin(args.run(context)).await,
-        Verb::Version(args) => Box::pin(args.run(context)).await,
+        Verb::Status => Box::pin(admin::status::run(context)).await,
+        Verb::Version => Box::pin(admin::version::run(context)).await,
         Verb::Help(args) => args.run(context),
     }
 }

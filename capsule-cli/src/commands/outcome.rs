@@ -23,10 +23,10 @@ pub(crate) fn of_task(task: &TaskView) -> Exit {
 
 /// The program's own code; 128+N for the signal N; 125, 126 or 127 when it could not be started.
 pub(crate) fn of_program(task: &TaskView, error: &str) -> Exit {
-    if matches!(task.status(), Status::Completed | Status::Failed) {
-        if let Some(code) = task.exit_code {
-            return Exit::of(code);
-        }
+    if matches!(task.status(), Status::Completed | Status::Failed)
+        && let Some(code) = task.exit_code
+    {
+        return Exit::of(code);
     }
     if let Some(signal) = task.signal {
         return Exit::of(signal.saturating_add(128));

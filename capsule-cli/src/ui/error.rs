@@ -1,5 +1,7 @@
 //! How an error is told: for people, or as one JSON object.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::{color, warn};
@@ -41,7 +43,7 @@ fn text(told: &Told, colored: bool) -> String {
             0 => "hint: ",
             _ => "      ",
         };
-        text.push_str(&format!("\n  {label}{}", super::escape::block(hint)));
+        let _ = write!(text, "\n  {label}{}", super::escape::block(hint));
     }
     text
 }

@@ -25,6 +25,7 @@ use table::Table;
 use time::Times;
 
 /// How this run of the command prints.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the terminal")]
 #[derive(Debug, Clone)]
 pub(crate) struct Ui {
     pub(crate) format: Format,
@@ -79,26 +80,6 @@ impl Ui {
         matches!(self.format, Format::Json | Format::Ndjson)
     }
 
-    /// Prints one line of data.
-    pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.write_all(b"\n")?;
-        Ok(out.flush()?)
-    }
-
-    /// Prints bytes of data as they are.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), CliError> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        Ok(out.flush()?)
-    }
-
-    /// Prints bytes on stderr as they are.
-    pub(crate) fn raw_talk(&self, bytes: &[u8]) -> Result<(), CliError> {
-        Ok(io::stderr().lock().write_all(bytes)?)
-    }
-
     /// Tells people something that is not data; silent under `--quiet`.
     pub(crate) fn talk(&self, text: &str) {
         if !self.quiet {
@@ -133,7 +114,7 @@ impl Ui {
     }
 
     fn lines(&self, lines: &[String]) -> Result<(), CliError> {
-        self.block(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        lines.iter().try_for_each(|line| self.say(line))
     }
 
     /// Prints text that brings its own line ends.
@@ -164,6 +145,29 @@ impl Ui {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(CliError::new(Exit::Declined, "declined", "nothing was done")),
         }
+    }
+}
+
+#[expect(clippy::unused_self, reason = "whoever prints holds the Ui, nothing prints by the way")]
+impl Ui {
+    /// Prints one line of data.
+    pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        Ok(out.flush()?)
+    }
+
+    /// Prints bytes of data as they are.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        Ok(out.flush()?)
+    }
+
+    /// Prints bytes on stderr as they are.
+    pub(crate) fn raw_talk(&self, bytes: &[u8]) -> Result<(), CliError> {
+        Ok(io::stderr().lock().write_all(bytes)?)
     }
 }
 

@@ -175,7 +175,7 @@ mod tests {
                 assert!(line.width() <= width, "{width}: {line}");
             }
         }
-        assert!(sample().render(Some(1), false).contains("7"));
+        assert!(sample().render(Some(1), false).contains('7'));
     }
 
     #[test]

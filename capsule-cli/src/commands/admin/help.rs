@@ -26,11 +26,11 @@ const TOPICS: [(&str, &str); 6] = [
 
 impl HelpArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Exit, CliError> {
-        if let [topic] = self.topic.as_slice() {
-            if let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == topic) {
-                context.ui.block(text)?;
-                return Ok(Exit::Done);
-            }
+        if let [topic] = self.topic.as_slice()
+            && let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == topic)
+        {
+            context.ui.block(text)?;
+            return Ok(Exit::Done);
         }
         let mut command = Cli::command();
         command.build();

@@ -1,30 +1,23 @@
 //! `status`: the daemon.
 
 use capsule_proto::v1::{StatusReply, StatusRequest};
-use clap::Args;
 
 use crate::client::Client;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
 use crate::ui::{Ui, escape, shape, time};
 
-/// Show whether the daemon runs and how it does; exit 3 when it does not
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  capsule status\n  capsule status -q && echo running")]
-pub(crate) struct StatusArgs {}
-
-impl StatusArgs {
-    pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
-        let client = context.client().await?;
-        let reply = ask(&client).await?;
-        let ui = &context.ui;
-        if ui.is_json() {
-            ui.value(&shape::daemon(&reply))?;
-        } else if !ui.quiet {
-            ui.say(&text(ui, &client, &reply))?;
-        }
-        Ok(Exit::Done)
+/// Shows whether the daemon runs and how it does.
+pub(crate) async fn run(context: &Context) -> Result<Exit, CliError> {
+    let client = context.client().await?;
+    let reply = ask(&client).await?;
+    let ui = &context.ui;
+    if ui.is_json() {
+        ui.value(&shape::daemon(&reply))?;
+    } else if !ui.quiet {
+        ui.say(&text(ui, &client, &reply))?;
     }
+    Ok(Exit::Done)
 }
 
 /// The state of the daemon.
@@ -85,9 +78,12 @@ fn text(ui: &Ui, client: &Client, it: &StatusReply) -> String {
         })
         .collect();
     push("tasks", &if counts.is_empty() { "none".to_owned() } else { counts.join(", ") });
-    let keeper = it.keeper.as_ref().map(|keeper| match keeper.connected {
-        true => format!("connected  pid {}  {}", keeper.pid, keeper.attribution),
-        false => "not connected: nothing starts".to_owned(),
+    let keeper = it.keeper.as_ref().map(|keeper| {
+        if keeper.connected {
+            format!("connected  pid {}  {}", keeper.pid, keeper.attribution)
+        } else {
+            "not connected: nothing starts".to_owned()
+        }
     });
     push("keeper", &keeper.unwrap_or_default());
     for reason in &it.degraded {

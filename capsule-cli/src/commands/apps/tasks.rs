@@ -1,5 +1,7 @@
 //! `tasks`: what can be submitted.
 
+use std::fmt::Write as _;
+
 use capsule_proto::v1::{Definition, Delivery, LockPolicy, Parameter};
 use clap::Args;
 use serde_json::Value;
@@ -76,9 +78,9 @@ pub(super) fn listing(definitions: &[Definition]) -> Listing {
 
 fn lock(it: &Definition) -> String {
     let policy = LockPolicy::try_from(it.lock_policy).unwrap_or_default();
-    match json::name(policy.as_str_name()) {
-        Value::String(policy) if !it.lock.is_empty() => format!("{} ({policy})", it.lock),
-        _ => it.lock.clone(),
+    match json::name(policy.as_str_name()).as_str() {
+        Some(policy) if !it.lock.is_empty() => format!("{} ({policy})", it.lock),
+        Some(_) | None => it.lock.clone(),
     }
 }
 
@@ -118,13 +120,13 @@ fn parameter_line(it: &Parameter) -> String {
         text.push_str(" (required)");
     }
     if let Some(default) = &it.default_json {
-        text.push_str(&format!(" (default {default})"));
+        let _ = write!(text, " (default {default})");
     }
     if !it.choices.is_empty() {
-        text.push_str(&format!(" ({})", it.choices.join(", ")));
+        let _ = write!(text, " ({})", it.choices.join(", "));
     }
     if !it.help.is_empty() {
-        text.push_str(&format!("  {}", it.help));
+        let _ = write!(text, "  {}", it.help);
     }
     text
 }

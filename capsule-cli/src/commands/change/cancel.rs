@@ -1,5 +1,6 @@
 //! `cancel`: stop tasks, and say how they ended.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use capsule_proto::v1::{ActionReply, CancelRequest, ShowRequest, Targets, TaskView, WaitRequest};
@@ -107,13 +108,13 @@ async fn how(client: &Client, task: &TaskView) -> String {
     let mut text = format!("{}  {}", task.id, status_word(task));
     let request = ShowRequest { id: task.id.to_string() };
     // How it was stopped is a kindness; that it ended is known.
-    if let Ok(reply) = client.answer(client.tasks().show(request)).await {
-        if let Some(attempt) = reply.attempts.last().filter(|attempt| !attempt.stopped.is_empty()) {
-            text.push_str(&format!(" ({})", attempt.stopped));
-        }
+    if let Ok(reply) = client.answer(client.tasks().show(request)).await
+        && let Some(attempt) = reply.attempts.last().filter(|attempt| !attempt.stopped.is_empty())
+    {
+        let _ = write!(text, " ({})", attempt.stopped);
     }
     if !task.reason.is_empty() && shape::status(task.status()) != "cancelled" {
-        text.push_str(&format!(": {}", task.reason));
+        let _ = write!(text, ": {}", task.reason);
     }
     escape::line(&text).into_owned()
 }

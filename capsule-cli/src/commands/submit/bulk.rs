@@ -1,5 +1,6 @@
 //! `submit --each`: one task for each line of a file of JSON objects.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
@@ -140,13 +141,13 @@ fn sum_up(context: &Context, tally: &Tally) {
     }
     let mut text = format!("submitted {}", tally.ids.len());
     if let (Some(first), Some(last)) = (tally.ids.iter().min(), tally.ids.iter().max()) {
-        text.push_str(&format!(" ({first}-{last})"));
+        let _ = write!(text, " ({first}-{last})");
     }
     if tally.merged > 0 {
-        text.push_str(&format!(", {} of them merged", tally.merged));
+        let _ = write!(text, ", {} of them merged", tally.merged);
     }
     if tally.refused > 0 {
-        text.push_str(&format!(", {} refused", tally.refused));
+        let _ = write!(text, ", {} refused", tally.refused);
     }
     context.ui.talk(&text);
 }

@@ -22,12 +22,20 @@ use crate::ui::{escape, json, shape};
 pub(super) struct How {
     /// Ctrl-C leaves the task alone.
     pub(super) detach: bool,
-    /// Its stdout is data: it goes to our stdout.
-    pub(super) program: bool,
     /// Exit by the program's own code.
     pub(super) by_code: bool,
-    /// Print the result at the end.
-    pub(super) result: bool,
+    pub(super) data: Data,
+}
+
+/// What goes to our stdout; the rest of the log goes to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// The stdout of a program.
+    Output,
+    /// What the task returned.
+    Result,
+    /// Nothing: the id stands there.
+    Nothing,
 }
 
 /// Follows the task until it has ended, or the user leaves.
@@ -38,7 +46,8 @@ pub(super) async fn follow(
     how: How,
 ) -> Result<Exit, CliError> {
     let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut log = Log::new(&context.ui, how.program && !context.ui.is_json(), Decor::default());
+    let mut log =
+        Log::new(&context.ui, how.data == Data::Output && !context.ui.is_json(), Decor::default());
     let mut line = StatusLine::new(context.ui.clone());
     let mut task = task;
     let id = task.id;
@@ -47,11 +56,13 @@ pub(super) async fn follow(
     let mut asked = false;
     loop {
         match next(&mut stream, &mut interrupts, context.ui.talk_tty).await {
-            Next::Event(Event::Chunk(chunk)) => {
-                line.clear(&chunk.data);
-                log.write(&chunk)?;
-            }
-            Next::Event(Event::Task(view)) => task = view,
+            Next::Event(event) => match *event {
+                Event::Chunk(chunk) => {
+                    line.clear(&chunk.data);
+                    log.write(&chunk)?;
+                }
+                Event::Task(view) => task = view,
+            },
             Next::Tick => line.draw(&task, running(&task)),
             Next::Interrupt if how.detach || asked => {
                 line.clear(&[]);
@@ -86,7 +97,7 @@ pub(crate) fn goes_on(id: u64) {
 }
 
 enum Next {
-    Event(Event),
+    Event(Box<Event>),
     Tick,
     Interrupt,
     End,
@@ -98,7 +109,7 @@ async fn next(stream: &mut Streaming<TailEvent>, interrupts: &mut Signal, draws:
         biased;
         _ = interrupts.recv() => Next::Interrupt,
         event = stream.message() => match event {
-            Ok(Some(TailEvent { event: Some(event) })) => Next::Event(event),
+            Ok(Some(TailEvent { event: Some(event) })) => Next::Event(Box::new(event)),
             Ok(Some(TailEvent { event: None })) => Next::Tick,
             Ok(None) => Next::End,
             Err(status) => Next::Failed(status),
@@ -139,7 +150,7 @@ async fn conclude(
         Err(error) if error.exit() == Exit::Unreachable => return Err(error),
         Err(_) => return Ok(exit(task, "", how)),
     };
-    if how.result && !how.program && !reply.result_json.is_empty() {
+    if how.data == Data::Result && !reply.result_json.is_empty() {
         ui.say(&result_text(&reply.result_json))?;
     }
     if !reply.error.is_empty() && task.exit_code.is_none() {

@@ -24,6 +24,7 @@ use crate::error::{CliError, Exit};
 use crate::ui::task::submitted;
 use crate::ui::{json, shape};
 pub(crate) use definition::{fetch, unknown};
+use follow::{Data, How};
 
 impl SubmitArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
@@ -45,7 +46,7 @@ impl SubmitArgs {
             announce(context, &reply, watches)?;
         }
         if self.follow {
-            let how = follow::How { detach: true, program: false, by_code: false, result: false };
+            let how = How { detach: true, by_code: false, data: Data::Nothing };
             return follow::follow(context, &client, task, how).await;
         }
         if self.wait {

@@ -14,7 +14,7 @@ const CAPTURED: &[&str] = &["PATH", "HOME", "USER", "LANG", "TZ", "SHELL", "VIRT
 
 /// The message of a program.
 pub(super) fn message(what: &What, argv: &[String]) -> Result<Program, CliError> {
-    let args = &what.program;
+    let how = &what.program;
     let given = &what.arguments;
     if !given.text.is_empty() || !given.json.is_empty() || given.payload.is_some() {
         return Err(CliError::usage("a program takes its arguments as words, not as parameters"));
@@ -22,15 +22,15 @@ pub(super) fn message(what: &What, argv: &[String]) -> Result<Program, CliError>
     if argv.first().is_none_or(String::is_empty) {
         return Err(CliError::usage("the program has no name"));
     }
-    if args.shell && argv.len() != 1 {
+    if how.shell && argv.len() != 1 {
         return Err(CliError::usage("--shell takes one string: quote the whole command"));
     }
     Ok(Program {
         argv: argv.to_vec(),
-        shell: args.shell,
-        cwd: folder(args.cwd.as_deref())?,
-        env: environment(args)?,
-        stdin: args.stdin.as_deref().map(stdin).transpose()?,
+        shell: how.shell,
+        cwd: folder(how.cwd.as_deref())?,
+        env: environment(how)?,
+        stdin: how.stdin.as_deref().map(stdin).transpose()?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `run`: submit, follow, exit by its code.
 
-use super::follow::{self, How};
+use super::follow::{self, Data, How};
 use super::{asks_help, definition, request, send, show_plan};
 use crate::args::submit::RunArgs;
 use crate::args::words::Work;
@@ -19,7 +19,7 @@ impl RunArgs {
                 told.exit = Exit::CannotStart;
                 CliError::Told(told)
             }
-            error => error,
+            CliError::Told(_) | CliError::Usage(_) | CliError::BrokenPipe => error,
         })
     }
 
@@ -36,7 +36,8 @@ impl RunArgs {
         }
         let program = program || is_program(context, &client, &task.name).await;
         let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
-        let how = How { detach: self.detach_on_interrupt, program, by_code, result: true };
+        let data = if program { Data::Output } else { Data::Result };
+        let how = How { detach: self.detach_on_interrupt, by_code, data };
         follow::follow(context, &client, task, how).await
     }
 }

@@ -16,6 +16,7 @@ use crate::ui::live::log::{Decor, Log};
 use crate::ui::{shape, warn};
 
 /// Print the log of a task; on a terminal, follow it to its end
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         capsule tail 1842\n  \
@@ -128,7 +129,9 @@ impl TailArgs {
             let next = tokio::select! {
                 biased;
                 _ = interrupts.recv(), if follow => {
-                    ids.iter().for_each(|id| warn(&format!("{id} goes on: capsule tail {id}")));
+                    for id in ids {
+                        warn(&format!("{id} goes on: capsule tail {id}"));
+                    }
                     return Ok(Exit::Interrupted);
                 }
                 next = streams.next() => next,
@@ -152,7 +155,7 @@ impl TailArgs {
     }
 
     fn request(&self, id: &str, follow: bool) -> TailRequest {
-        let streams = self.stream.iter().filter_map(|stream| stream.to_possible_value());
+        let streams = self.stream.iter().filter_map(ValueEnum::to_possible_value);
         TailRequest {
             id: id.to_owned(),
             attempt: self.attempt.unwrap_or_default(),

@@ -65,7 +65,7 @@ impl WaitArgs {
             match self.next(&client, &mut stream, deadline).await? {
                 Next::Task(task) => {
                     seen = true;
-                    self.tell(context, &task)?;
+                    tell(context, &task)?;
                     if worst == Exit::Done {
                         worst = self.verdict(&task);
                     }
@@ -127,20 +127,19 @@ impl WaitArgs {
             Err(status) => Err(client.explain(status).await),
         }
     }
+}
 
-    fn tell(&self, context: &Context, task: &TaskView) -> Result<(), CliError> {
-        let ui = &context.ui;
-        if ui.is_json() {
-            return ui.event(&shape::task(task));
-        }
-        if ui.quiet {
-            return Ok(());
-        }
-        let reason =
-            if task.reason.is_empty() { String::new() } else { format!("  {}", task.reason) };
-        let text = format!("{}  {}  {}{reason}", task.id, status_word(task), task.name);
-        ui.say(&escape::line(&text))
+fn tell(context: &Context, task: &TaskView) -> Result<(), CliError> {
+    let ui = &context.ui;
+    if ui.is_json() {
+        return ui.event(&shape::task(task));
     }
+    if ui.quiet {
+        return Ok(());
+    }
+    let reason = if task.reason.is_empty() { String::new() } else { format!("  {}", task.reason) };
+    let text = format!("{}  {}  {}{reason}", task.id, status_word(task), task.name);
+    ui.say(&escape::line(&text))
 }
 
 enum Next {

@@ -1,5 +1,6 @@
 //! The status line of a followed task: the last line of the terminal on stderr, redrawn in place.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use capsule_proto::v1::TaskView;
@@ -75,18 +76,16 @@ fn text(task: &TaskView, running: Option<Duration>) -> String {
     let mut text = format!("{} {} {}", status_word(task), task.id, escape::line(&task.name));
     if let Some(running) = running {
         let seconds = running.as_secs();
-        text.push_str(&format!("  [{:02}:{:02}]", seconds / 60, seconds % 60));
+        let _ = write!(text, "  [{:02}:{:02}]", seconds / 60, seconds % 60);
     }
     if let Some(progress) = &task.progress {
-        text.push_str(&match progress.total {
-            Some(total) => format!("  {}/{total}", progress.done),
-            None => format!("  {}", progress.done),
-        });
+        let of = progress.total.map_or(String::new(), |total| format!("/{total}"));
+        let _ = write!(text, "  {}{of}", progress.done);
         if !progress.text.is_empty() {
-            text.push_str(&format!(" {}", escape::line(&progress.text)));
+            let _ = write!(text, " {}", escape::line(&progress.text));
         }
     } else if !task.waiting.is_empty() {
-        text.push_str(&format!("  {}", escape::line(&task.waiting)));
+        let _ = write!(text, "  {}", escape::line(&task.waiting));
     }
     text
 }
