@@ -107,7 +107,7 @@ pub(crate) struct ArgumentArgs {
     #[arg(short = 'p', long = "param", value_name = "NAME=TEXT")]
     pub(crate) text: Vec<String>,
     /// Parameter of the task, as JSON
-    #[arg(short = 'P', long = "param-json", value_name = "NAME:=JSON")]
+    #[arg(id = "param_json", short = 'P', long = "param-json", value_name = "NAME:=JSON")]
     pub(crate) json: Vec<String>,
     /// All parameters as one JSON object
     #[arg(long, value_name = "JSON|@FILE|-")]
