@@ -52,7 +52,7 @@ lint:
 
 deny:
 	@scripts/needs.sh deny
-	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
 
 release:
 	@scripts/needs.sh build
