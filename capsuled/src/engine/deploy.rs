@@ -95,7 +95,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
                     apps.put(&name, revision);
                 }
                 Err(error) => {
-                    tracing::warn!(app = name, revision = number, %error, "a revision is left out")
+                    tracing::warn!(app = name, revision = number, %error, "a revision is left out");
                 }
             }
         }
