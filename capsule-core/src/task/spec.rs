@@ -196,9 +196,9 @@ pub const LABELS_MAX: usize = 512;
 /// The most labels.
 pub const LABELS_COUNT_MAX: usize = 32;
 /// Names, keys and labels together, in bytes: each has its own bound, but not all at once.
-pub const TEXTS_MAX: usize = 832;
+pub const TEXTS_MAX: usize = 768;
 /// The longest one-line summary, in bytes.
-pub const SUMMARY_MAX: usize = 200;
+pub const SUMMARY_MAX: usize = 160;
 /// The most retries.
 pub const RETRIES_MAX: u32 = 100;
 /// The most dependencies of one task.

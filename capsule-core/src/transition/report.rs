@@ -104,8 +104,8 @@ fn own_failure(
     (class, outcome): (Option<FailureClass>, Outcome),
 ) -> Vec<Event> {
     let cancel = task.state.cancel();
+    let how = if let Outcome::Timeout(how) = outcome { how } else { How::Graceful };
     if let (Some(cancel), false) = (cancel, report.before_signal) {
-        let how = if let Outcome::Timeout(how) = outcome { how } else { How::Graceful };
         return vec![stopped(now, cancel, how)];
     }
     let code_is_final = match &outcome {
@@ -121,7 +121,7 @@ fn own_failure(
     if is_final || failures > task.spec.retries {
         events.push(ended(now, outcome));
     } else if let Some(cancel) = cancel {
-        events.push(stopped(now, cancel, How::Graceful));
+        events.push(stopped(now, cancel, how));
     } else {
         let pause = report
             .retry_after

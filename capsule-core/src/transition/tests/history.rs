@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::invariants::{Entry, check};
 use crate::attempt::{Failure, How, Loss, NotStarted, Receipt, Verdict};
@@ -262,8 +262,6 @@ fn histories() -> impl Strategy<Value = (TaskSpec, Vec<Step>)> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 512, ..Config::default() })]
-
     #[test]
     fn every_history_keeps_the_invariants((spec, steps) in histories()) {
         check(&history(spec, &steps));
