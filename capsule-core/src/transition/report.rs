@@ -40,7 +40,8 @@ pub(super) fn reported(
     record.ended = Some(report.ended);
     record.verdict = Some(verdict.clone());
     record.receipt = report.receipt.clone();
-    record.receipt.attribution = cut(&record.receipt.attribution, ATTRIBUTION_MAX).to_owned();
+    let attribution = cut(&report.receipt.attribution, ATTRIBUTION_MAX);
+    attribution.clone_into(&mut record.receipt.attribution);
     let mut events = vec![Event::AttemptEnded(Box::new(record))];
     if !matches!(verdict, Verdict::Failed(Failure::CannotStart { .. })) {
         events.extend(report.result.clone().map(Event::ResultKept));

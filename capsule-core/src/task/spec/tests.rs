@@ -91,71 +91,44 @@ fn names_are_not_empty_and_made_of_plain_characters() {
     }
 }
 
+/// A field, its range, and how it is set.
+type Ranged = (&'static str, i64, i64, fn(&mut TaskSpec, i64));
+
+fn span(ms: i64) -> Span {
+    Span(u64::try_from(ms).expect("the ranges of spans begin at 0"))
+}
+
+fn many<T: Clone>(item: T, count: i64) -> Vec<T> {
+    vec![item; usize::try_from(count).expect("a list has no negative length")]
+}
+
+const YEAR: i64 = 366 * 86_400_000;
+
+const NUMBERS: [Ranged; 11] = [
+    ("priority", -100, 100, |spec, n| spec.priority = i8::try_from(n).expect("it is small")),
+    ("retries", 0, 100, |spec, n| spec.retries = u32::try_from(n).expect("it is small")),
+    ("timeout in milliseconds", 1, YEAR, |spec, n| spec.timeout = Some(span(n))),
+    ("grace in milliseconds", 0, YEAR, |spec, n| spec.grace = span(n)),
+    ("start_within in milliseconds", 0, YEAR, |spec, n| spec.start_within = Some(span(n))),
+    ("longest backoff in milliseconds", 0, YEAR, |spec, n| spec.backoff = Backoff::Fixed(span(n))),
+    ("first backoff in milliseconds", 0, 9, |spec, n| {
+        spec.backoff = Backoff::Exponential { first: span(n), max: Span(9) };
+    }),
+    ("the number of labels", 0, 32, |spec, n| {
+        spec.labels = (0..n).map(|label| (label.to_string(), String::new())).collect();
+    }),
+    ("the number of dependencies", 0, 16, |spec, n| {
+        spec.after = many(Dependency { task: TaskId(1), on: DependencyOn::Ok }, n);
+    }),
+    ("the number of exit codes", 0, 16, |spec, n| spec.no_retry_exit_codes = many(1, n)),
+    ("the number of failure classes", 0, 4, |spec, n| {
+        spec.no_retry_on = many(FailureClass::Exit, n);
+    }),
+];
+
 #[test]
 fn numbers_have_ranges() {
-    let year = i64::try_from(TIMEOUT_MAX.0).unwrap();
-    let span = |n: i64| Span(u64::try_from(n).unwrap());
-    type Set = Box<dyn Fn(&mut TaskSpec, i64)>;
-    let ranges: Vec<(&str, i64, i64, Set)> = vec![
-        ("priority", -100, 100, Box::new(|spec, n| spec.priority = i8::try_from(n).unwrap())),
-        ("retries", 0, 100, Box::new(|spec, n| spec.retries = u32::try_from(n).unwrap())),
-        ("timeout in milliseconds", 1, year, Box::new(move |s, n| s.timeout = Some(span(n)))),
-        ("grace in milliseconds", 0, year, Box::new(move |s, n| s.grace = span(n))),
-        (
-            "start_within in milliseconds",
-            0,
-            year,
-            Box::new(move |s, n| s.start_within = Some(span(n))),
-        ),
-        (
-            "longest backoff in milliseconds",
-            0,
-            year,
-            Box::new(move |s, n| s.backoff = Backoff::Fixed(span(n))),
-        ),
-        (
-            "first backoff in milliseconds",
-            0,
-            9,
-            Box::new(move |s, n| {
-                s.backoff = Backoff::Exponential { first: span(n), max: Span(9) };
-            }),
-        ),
-        (
-            "the number of labels",
-            0,
-            32,
-            Box::new(|spec, n| {
-                spec.labels = (0..n).map(|label| (label.to_string(), String::new())).collect();
-            }),
-        ),
-        (
-            "the number of dependencies",
-            0,
-            16,
-            Box::new(|spec, n| {
-                let dependency = Dependency { task: TaskId(1), on: DependencyOn::Ok };
-                spec.after = vec![dependency; usize::try_from(n).unwrap()];
-            }),
-        ),
-        (
-            "the number of exit codes",
-            0,
-            16,
-            Box::new(|spec, n| {
-                spec.no_retry_exit_codes = vec![1; usize::try_from(n).unwrap()];
-            }),
-        ),
-        (
-            "the number of failure classes",
-            0,
-            4,
-            Box::new(|spec, n| {
-                spec.no_retry_on = vec![FailureClass::Exit; usize::try_from(n).unwrap()];
-            }),
-        ),
-    ];
-    for (what, low, high, set) in ranges {
+    for (what, low, high, set) in NUMBERS {
         assert_eq!(changed(|spec| set(spec, low)), Ok(()), "{what}");
         assert_eq!(changed(|spec| set(spec, high)), Ok(()), "{what}");
         let error = |value| Err(SpecError::Range { what, value, low, high });
@@ -166,7 +139,7 @@ fn numbers_have_ranges() {
     }
     let endless = changed(|spec| spec.grace = Span(u64::MAX));
     let what = "grace in milliseconds";
-    assert_eq!(endless, Err(SpecError::Range { what, value: i64::MAX, low: 0, high: year }));
+    assert_eq!(endless, Err(SpecError::Range { what, value: i64::MAX, low: 0, high: YEAR }));
 }
 
 #[test]

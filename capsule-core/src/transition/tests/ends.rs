@@ -85,10 +85,12 @@ fn every_end_in_every_situation() {
             ask(&mut ended, &Command::Report(Box::new(report)), NOW).expect("it is live");
             let ended = ended.expect("it was there");
             assert_eq!(ended.last.as_ref().and_then(|last| last.verdict.as_ref()), Some(&verdict));
-            let what = match &ended.state {
-                State::Retry { due } => format!("retry in {}", due.since(NOW)),
-                State::Ended { outcome, .. } => format!("{} ({outcome})", ended.status()),
-                state => state.status().to_string(),
+            let what = if let State::Retry { due } = &ended.state {
+                format!("retry in {}", due.since(NOW))
+            } else if let State::Ended { outcome, .. } = &ended.state {
+                format!("{} ({outcome})", ended.status())
+            } else {
+                ended.status().to_string()
             };
             cells.push((situation, format!("{what}, {}f {}l", ended.failures, ended.losses)));
         }

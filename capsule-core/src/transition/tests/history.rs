@@ -6,6 +6,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::invariants::{Entry, check};
+use super::table::refusal;
 use crate::attempt::{Failure, How, Loss, NotStarted, Receipt, Verdict};
 use crate::command::{Command, Edit, Report};
 use crate::fixture::{self, NOW, ask, claim, submit};
@@ -284,7 +285,8 @@ fn the_histories_reach_every_corner() {
             *seen.entry(corner).or_default() += 1;
         }
     }
-    let rejections = ["stale", "not due", "ended", "not now", "unchanged", "bounds", "completed"];
+    let rejections =
+        ["stale", "not due", "ended", "not now", "unchanged", "out of bounds", "completed"];
     let ends = ["lost", "expired", "dependency", "stopped", "before start"];
     let verdicts = ["completed", "failed", "timeout", "cancelled", "lost", "not started"];
     let expected = (Status::ALL.iter().map(|status| format!("is {status}")))
@@ -299,37 +301,23 @@ fn the_histories_reach_every_corner() {
 }
 
 fn corners(entry: &Entry) -> Vec<String> {
-    use crate::Rejected as R;
     use crate::task::{Cancellation as C, Outcome as O};
     let mut corners = Vec::new();
-    match &entry.answer {
-        Err(rejected) => corners.push(format!(
-            "refused: {}",
-            match rejected {
-                R::Missing => "missing",
-                R::Exists => "exists",
-                R::AlreadyEnded(_) => "ended",
-                R::StaleAttempt(_) => "stale",
-                R::NotNow(_) => "not now",
-                R::NotDue => "not due",
-                R::Unchanged => "unchanged",
-                R::Completed => "completed",
-                R::OutOfBounds => "bounds",
+    if let Err(rejected) = &entry.answer {
+        corners.push(format!("refused: {}", refusal(*rejected)));
+    }
+    if let (Ok(_), Some(before)) = (&entry.answer, &entry.before) {
+        if let Command::Report(report) = &entry.command {
+            corners.push(format!("verdict {}", report.verdict.word()));
+            if before.state.cancel().is_some() {
+                corners.push(format!("verdict {} after a cancel", report.verdict.word()));
             }
-        )),
-        Ok(_) => {
-            if let (Command::Report(report), Some(before)) = (&entry.command, &entry.before) {
-                corners.push(format!("verdict {}", report.verdict.word()));
-                if before.state.cancel().is_some() {
-                    corners.push(format!("verdict {} after a cancel", report.verdict.word()));
-                }
-            }
-            if let Command::DependencyEnded { .. } = entry.command {
-                corners.push("dependency met".into());
-            }
-            if let Command::Retry { .. } = entry.command {
-                corners.push("retried by hand".into());
-            }
+        }
+        if let Command::DependencyEnded { .. } = entry.command {
+            corners.push("dependency met".into());
+        }
+        if let Command::Retry { .. } = entry.command {
+            corners.push("retried by hand".into());
         }
     }
     let Some(task) = &entry.after else { return corners };

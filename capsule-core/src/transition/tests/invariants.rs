@@ -225,14 +225,12 @@ fn ended(entry: &Entry, (before, after): (&Task, &Task), report: &Report, events
         }
         Verdict::Lost(_) | Verdict::NotStarted(NotStarted::NoResources) => {
             assert_eq!(after.failures, before.failures, "a loss uses up no retry");
-            let final_loss = before.losses + 1 == LOSSES_MAX
+            let over = before.losses + 1 == LOSSES_MAX
                 || (began && before.spec.delivery == Delivery::AtMostOnce);
-            if final_loss {
-                let lost = Failure::Lost(match report.verdict {
-                    Verdict::Lost(loss) => loss,
-                    _ => Loss::NoResources,
-                });
-                let outcome = Outcome::Failed(lost);
+            if over {
+                let loss =
+                    if let Verdict::Lost(loss) = report.verdict { loss } else { Loss::NoResources };
+                let outcome = Outcome::Failed(Failure::Lost(loss));
                 assert_eq!(after.state, State::Ended { at: entry.now, outcome }, "{entry:#?}");
             } else if began {
                 assert_eq!(after.state, State::Pending { since: entry.now }, "{entry:#?}");
@@ -246,10 +244,7 @@ fn ended(entry: &Entry, (before, after): (&Task, &Task), report: &Report, events
 }
 
 fn before_started(before: &Task) -> Option<Timestamp> {
-    match &before.state {
-        State::Running { started, .. } => Some(*started),
-        _ => None,
-    }
+    if let State::Running { started, .. } = &before.state { Some(*started) } else { None }
 }
 
 /// At most `retries` + 1 own failures; the pause lies within the bounds of the backoff.
@@ -258,10 +253,12 @@ fn own_failure(entry: &Entry, before: &Task, after: &Task, report: &Report) {
     if is_final(spec, &report.verdict) || before.failures >= spec.retries {
         let State::Ended { at, outcome } = &after.state else { panic!("goes on: {entry:#?}") };
         assert_eq!(*at, entry.now);
-        match (&report.verdict, outcome) {
-            (Verdict::Timeout(how), Outcome::Timeout(kept)) => assert_eq!(how, kept),
-            (Verdict::Failed(failure), Outcome::Failed(kept)) => same_failure(failure, kept),
-            _ => panic!("another end: {entry:#?}"),
+        if let (Verdict::Failed(failure), Outcome::Failed(kept)) = (&report.verdict, outcome) {
+            same_failure(failure, kept);
+        } else if let (Verdict::Timeout(how), Outcome::Timeout(kept)) = (&report.verdict, outcome) {
+            assert_eq!(how, kept);
+        } else {
+            panic!("another end: {entry:#?}");
         }
         return;
     }
@@ -277,16 +274,18 @@ fn own_failure(entry: &Entry, before: &Task, after: &Task, report: &Report) {
 
 fn is_final(spec: &TaskSpec, verdict: &Verdict) -> bool {
     let class = match verdict {
-        Verdict::Failed(Failure::Exit(code)) => {
-            if spec.no_retry_exit_codes.contains(code) {
-                return true;
-            }
-            FailureClass::Exit
+        Verdict::Failed(Failure::Exit(code)) if spec.no_retry_exit_codes.contains(code) => {
+            return true;
         }
+        Verdict::Failed(Failure::Exit(_)) => FailureClass::Exit,
         Verdict::Failed(Failure::Signal(_)) => FailureClass::Signal,
         Verdict::Failed(Failure::OutOfMemory) => FailureClass::Memory,
         Verdict::Timeout(_) => FailureClass::Timeout,
-        _ => return true,
+        Verdict::Failed(Failure::CannotStart { .. } | Failure::Lost(_))
+        | Verdict::Completed
+        | Verdict::Stopped(_)
+        | Verdict::Lost(_)
+        | Verdict::NotStarted(_) => return true,
     };
     spec.no_retry_on.contains(&class)
 }
@@ -310,12 +309,13 @@ fn same_failure(reported: &Failure, kept: &Failure) {
 /// A committed cancel ends the task `cancelled` with the attempt, unless that was over before.
 fn cancelled(entry: &Entry, before: &Task, after: &Task) {
     if let (Command::Cancel { reason, .. }, Ok(_)) = (&entry.command, &entry.answer) {
-        let kept = match &after.state {
-            State::Ended {
-                outcome: Outcome::Cancelled(Cancellation::BeforeStart { reason }),
-                ..
-            } => reason,
-            state => &state.cancel().expect("a cancel was committed").reason,
+        let kept = if let State::Ended { outcome, .. } = &after.state {
+            let Outcome::Cancelled(Cancellation::BeforeStart { reason }) = outcome else {
+                panic!("it waited: {entry:#?}")
+            };
+            reason
+        } else {
+            &after.state.cancel().expect("a cancel was committed").reason
         };
         assert!(reason.starts_with(kept) && kept.len() <= REASON_MAX);
         assert!(kept == reason || kept.len() > REASON_MAX - 2, "cut too short: {kept}");
@@ -337,13 +337,13 @@ fn cancelled(entry: &Entry, before: &Task, after: &Task) {
             }
             Verdict::Stopped(_) | Verdict::Lost(_) | Verdict::NotStarted(_) => false,
         };
-    match outcome {
-        Outcome::Cancelled(
-            Cancellation::Stopped { reason, .. } | Cancellation::BeforeStart { reason },
-        ) => {
-            assert!(!too_late, "it had ended before: {entry:#?}");
-            assert_eq!(*reason, cancel.reason);
-        }
-        _ => assert!(too_late, "not cancelled: {entry:#?}"),
+    if let Outcome::Cancelled(
+        Cancellation::Stopped { reason, .. } | Cancellation::BeforeStart { reason },
+    ) = outcome
+    {
+        assert!(!too_late, "it had ended before: {entry:#?}");
+        assert_eq!(*reason, cancel.reason);
+    } else {
+        assert!(too_late, "not cancelled: {entry:#?}");
     }
 }

@@ -143,10 +143,14 @@ fn a_refusal_names_the_status_or_the_attempt() {
         let Some(task) = task else { continue };
         let stale = decide(Some(&task), &commands()[6].1, NOW);
         assert_eq!(stale, Err(Rejected::StaleAttempt(AttemptNumber(1))), "{name}");
-        let expected = match task.status() {
-            Status::Pending => continue,
-            ended if ended.is_ended() => Rejected::AlreadyEnded(ended),
-            other => Rejected::NotNow(other),
+        let status = task.status();
+        if status == Status::Pending {
+            continue;
+        }
+        let expected = if status.is_ended() {
+            Rejected::AlreadyEnded(status)
+        } else {
+            Rejected::NotNow(status)
         };
         assert_eq!(decide(Some(&task), &claim(), NOW), Err(expected), "{name}");
     }
