@@ -1,10 +1,16 @@
 //! The words that every surface shows, and what a task says of itself.
 
+use std::fmt::Write;
+
 use crate::attempt::{AttemptRecord, Failure, How, Loss, NotStarted, Source, Verdict, signal_name};
-use crate::fixture::{NOW, after, cancel, claim, running, spec};
+use crate::command::{Command, Report};
+use crate::fixture::{NOW, after, cancel, claim, report, running, spec};
 use crate::id::{AttemptNumber, TaskId};
-use crate::spec::TaskSpec;
-use crate::task::{Cancellation, Outcome, State, Status};
+use crate::retry::Backoff;
+use crate::spec::{
+    Delivery, Dependency, DependencyOn, FailureClass, LockPolicy, Payload, TaskSpec,
+};
+use crate::task::{Cancellation, Outcome, State, Status, Task};
 use crate::time::{Span, Timestamp};
 
 #[test]
@@ -143,4 +149,68 @@ fn the_state_says_what_is_live() {
     assert_eq!(stopped.state.cancel().map(|cancel| cancel.reason.as_str()), Some("enough"));
     assert_eq!(stopped.state.cancel().map(|cancel| cancel.grace), Some(Span::from_secs(10)));
     assert_eq!((claimed.state.due(), after(spec(), &[]).state.lease()), (None, None));
+}
+
+/// Records on disk outlive the code: `records.hex` was written once and is not written again.
+#[test]
+fn records_of_the_first_format_are_still_read() {
+    let records = include_str!("records.hex").lines().map(|line| {
+        let digits = line.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<_>>()
+    });
+    let expected = recorded();
+    assert_eq!(records.clone().count(), expected.len(), "\n{}", hex(&expected));
+    for (record, task) in records.zip(expected) {
+        assert_eq!(minicbor::decode::<Task>(&record).expect("it was a record once"), task);
+    }
+}
+
+/// One task in each state, with every field of a spec in use.
+fn recorded() -> Vec<Task> {
+    let full = || TaskSpec {
+        app: "leads".into(),
+        display_name: "Build it".into(),
+        labels: [("team".into(), "blue".into())].into(),
+        delivery: Delivery::AtMostOnce,
+        retries: 0,
+        backoff: Backoff::Fixed(Span(7)),
+        lock: Some("owner:acme".into()),
+        lock_policy: LockPolicy::Wait,
+        key: Some("once".into()),
+        start_within: Some(Span(9)),
+        after: vec![Dependency { task: TaskId(5), on: DependencyOn::Any }],
+        no_retry_exit_codes: vec![3],
+        no_retry_on: vec![FailureClass::Timeout],
+        arguments: 77,
+        ..spec()
+    };
+    let later = TaskSpec { not_before: Some(Timestamp(NOW.0 + 1)), hold: true, ..full() };
+    let ended = |spec, verdict| {
+        let end = Report { result: Some(Payload::Side { length: 9 }), ..report(1, verdict) };
+        let start = Command::Start { attempt: AttemptNumber(1), pid: 77 };
+        after(spec, &[claim(), start, Command::Report(Box::new(end))])
+    };
+    vec![
+        after(later, &[]),
+        after(full(), &[]),
+        after(full(), &[claim(), cancel("enough")]),
+        running(full(), 1),
+        ended(spec(), Verdict::Failed(Failure::Exit(1))),
+        ended(spec(), Verdict::Completed),
+        ended(full(), Verdict::Failed(cannot_start())),
+        ended(full(), Verdict::Timeout(How::Killed)),
+        ended(full(), Verdict::Lost(Loss::Reboot)),
+        after(full(), &[cancel("enough")]),
+    ]
+}
+
+fn hex(tasks: &[Task]) -> String {
+    let mut text = String::new();
+    for task in tasks {
+        for byte in minicbor::to_vec(task).expect("writing to memory cannot fail") {
+            write!(text, "{byte:02x}").expect("a string takes everything");
+        }
+        text.push('\n');
+    }
+    text
 }
