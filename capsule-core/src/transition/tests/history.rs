@@ -314,7 +314,8 @@ fn corners(entry: &Entry) -> Vec<String> {
             }
         }
         if let Command::DependencyEnded { .. } = entry.command {
-            corners.push("dependency met".into());
+            let ended = entry.after.as_ref().is_some_and(|after| after.status().is_ended());
+            corners.extend((!ended).then(|| "dependency met".into()));
         }
         if let Command::Retry { .. } = entry.command {
             corners.push("retried by hand".into());

@@ -4,7 +4,7 @@ use crate::attempt::{ERROR_MAX, Failure, Loss, NotStarted, Verdict};
 use crate::command::{Command, Report};
 use crate::event::Event;
 use crate::id::AttemptNumber;
-use crate::spec::{Delivery, FailureClass, RECORD_MAX, TaskSpec};
+use crate::spec::{Delivery, Dependency, FailureClass, RECORD_MAX, TaskSpec};
 use crate::task::{Cancellation, Outcome, REASON_MAX, State, Status, Task};
 use crate::time::Timestamp;
 use crate::{LOSSES_MAX, NO_RESOURCES_PAUSE, Rejected, evolve};
@@ -36,6 +36,7 @@ pub(super) fn check(history: &[Entry]) {
             ended(entry, (before, after), report, events);
         }
         cancelled(entry, before, after);
+        depended(entry, before, after);
     }
 }
 
@@ -201,6 +202,25 @@ fn moved(entry: &Entry, before: &Task, after: &Task) {
     }
     if let (Command::Claim { .. }, Some(last)) = (&entry.command, &after.last) {
         assert_eq!((last.verdict.as_ref(), after.result.as_ref()), (None, None), "{entry:#?}");
+    }
+}
+
+/// A dependency that ended is either met and no longer waited for, or ends the task.
+fn depended(entry: &Entry, before: &Task, after: &Task) {
+    let (Command::DependencyEnded { task, status }, Ok(_)) = (&entry.command, &entry.answer) else {
+        return;
+    };
+    assert!(status.is_ended(), "{entry:#?}");
+    let (named, others): (Vec<&Dependency>, Vec<_>) =
+        before.spec.after.iter().partition(|d| d.task == *task);
+    assert!(!named.is_empty(), "{entry:#?}");
+    if named.iter().all(|dependency| dependency.on.satisfied_by(*status)) {
+        assert_eq!(after.spec.after.iter().collect::<Vec<_>>(), others, "{entry:#?}");
+        assert_eq!(after.state, before.state, "{entry:#?}");
+    } else {
+        let how = Cancellation::Dependency { task: *task, status: *status };
+        let ended = State::Ended { at: entry.now, outcome: Outcome::Cancelled(how) };
+        assert_eq!(after.state, ended, "{entry:#?}");
     }
 }
 

@@ -75,6 +75,11 @@ pub(super) fn commands() -> Vec<(&'static str, Command, Timestamp)> {
         ("another task completed", dependency(6, Status::Completed), NOW),
         ("retry", Command::Retry { retries: None, timeout: None }, NOW),
         ("retry, out of bounds", Command::Retry { retries: Some(101), timeout: None }, NOW),
+        (
+            "retry, timeout out of bounds",
+            Command::Retry { retries: None, timeout: Some(Span(u64::MAX)) },
+            NOW,
+        ),
         ("edit", edit(Edit { priority: Some(7), ..Edit::default() }), NOW),
         ("edit of the instant", edit(Edit { at: Some(later), ..Edit::default() }), NOW),
         ("edit of the instant to the past", edit(Edit { at: Some(NOW), ..Edit::default() }), NOW),
