@@ -122,8 +122,8 @@ mod tests {
             let expected: Vec<u64> =
                 model.iter().filter(|(_, _, n)| *n != shut).map(|(_, id, _)| *id).collect();
             let mut popped = Vec::new();
-            while let Some(task) = ready.pop(|l| l.queue != shut) {
-                popped.push(task.0);
+            for _ in 0..=model.len() {
+                popped.extend(ready.pop(|l| l.queue != shut).map(|task| task.0));
             }
             prop_assert_eq!(&popped, &expected);
             prop_assert_eq!(ready.len(), model.len() - expected.len());
