@@ -44,6 +44,8 @@ use crate::jail::{Spawner, Usage};
 const HELLO: Duration = Duration::from_secs(5);
 /// Connections held at a time, the session included.
 const PEERS: usize = 8;
+/// Attempts in one message of the inventory; each takes less than 300 bytes.
+const INVENTORY_PART: usize = 2000;
 /// How long a keeper told to end waits for what it killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -129,8 +131,6 @@ pub(super) fn now_us() -> u64 {
 
 /// The keeper's life, in a process of its own below the guard.
 pub(super) fn run(keeper: Keeper, guard: OwnedFd, tell: File) -> Result<ExitCode, KeeperError> {
-    let _subscriber =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
     let mut control = match Control::new(keeper, guard) {
         Ok(control) => control,
         Err(error) => {
@@ -442,8 +442,21 @@ impl Control {
             pid: Pid::this().as_raw(),
             guard: Pid::parent().as_raw(),
         }));
-        let items = self.attempts.values().filter(|a| !a.acked || !a.is_gone()).map(Attempt::item);
-        self.tell(Report::Inventory(wire::Inventory { items: items.collect() }));
+        self.tell_inventory();
+    }
+
+    /// Tells of every attempt, in parts that each fit into a message.
+    fn tell_inventory(&mut self) {
+        let items: Vec<wire::Item> = self.attempts.values().map(Attempt::item).collect();
+        let mut parts = items.chunks(INVENTORY_PART).peekable();
+        loop {
+            let items = parts.next().unwrap_or_default().to_vec();
+            let more = parts.peek().is_some();
+            self.tell(Report::Inventory(wire::Inventory { items, more }));
+            if !more {
+                return;
+            }
+        }
     }
 
     fn refuse(&mut self, slot: u64, message: &str) {

@@ -65,12 +65,13 @@ impl Control {
 
     fn try_spawn(&mut self, key: Key, plan: &Plan) -> Result<Attempt, CannotStart> {
         let image = Image::new(plan)?;
-        let (pipes, ends) = make_pipes(plan.event_fd)?;
-        let stdin = plan.stdin.as_deref().map(stdin_of).transpose()?;
-        let [out, err, event] = &ends;
+        let (pipes, child_ends) = make_pipes(plan.event_fd)?;
+        let input = plan.stdin.as_deref().map(stdin_of).transpose()?;
+        let [output, errors, events] = &child_ends;
         let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let stdin = stdin.as_ref().unwrap_or(&self.null).as_raw_fd();
-        let stdio = Stdio { fds: [stdin, number(out), number(err), number(event)] };
+        let input = input.as_ref().unwrap_or(&self.null);
+        let stdio =
+            Stdio { fds: [input.as_raw_fd(), number(output), number(errors), number(events)] };
         let started = Instant::now();
         let (pid, body, attribution) = self.start(key, &image, stdio)?;
         let caps = plan

@@ -72,7 +72,7 @@ pub(crate) fn modes() -> Vec<Choice> {
     let uuid = Uuid::now_v7();
     let keeper = Keeper::try_start(probe.path(), uuid, Choice::Cgroup, 60);
     if keeper.is_some() {
-        drop(Daemon::connect(probe.path(), uuid, 1).quit());
+        Daemon::connect(probe.path(), uuid, 1).quit();
         return vec![Choice::Cgroup, Choice::Reaper];
     }
     println!("NO CGROUP CAN BE MADE HERE: only the reaper is tested");
@@ -163,7 +163,7 @@ impl Daemon {
         let stream = UnixStream::connect(keeper::socket_path(dir, uuid)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let logs = dir.join("logs");
-        let _ = fs::create_dir(&logs);
+        fs::create_dir_all(&logs).unwrap();
         let logs = fs::File::open(logs).unwrap();
         let hello = wire::Hello { major: 1, minor: 0, uuid: uuid.to_string(), epoch };
         let mut bytes = Vec::new();
@@ -203,7 +203,7 @@ impl Daemon {
             if let Some(message) = message {
                 return message.report;
             }
-            let mut buffer = [0; 65536];
+            let mut buffer = [0; 16384];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.inbox.push(&buffer[..count]),
