@@ -8,7 +8,8 @@ use capsuled::keeper::{
 };
 
 use crate::harness::{
-    Daemon, Keeper, alive, alone, eventually, key, marked, modes, output, plan, shell, shell_marked,
+    Daemon, Keeper, alive, alone, eventually, key, marked, modes, output, plan, process, shell,
+    shell_marked, tempdir,
 };
 
 const ESCAPING: &str = "(setsid sh -c 'sleep 1000 & sleep 1000' &); sleep 1000";
@@ -198,5 +199,47 @@ fn two_hundred_attempts_leave_nothing() {
             assert_eq!(below.filter(|e| e.path().is_dir()).count(), 0);
         }
         assert!(text.lines().skip(2).all(|line| line.trim().is_empty()), "{text}");
+    }
+}
+
+#[test]
+fn lack_of_descriptors_is_transient() {
+    for mode in modes() {
+        let dir = std::sync::Arc::new(tempdir());
+        let keeper = Keeper { dir, uuid: uuid::Uuid::now_v7(), choice: mode };
+        let args = capsuled::keeper::KeeperArgs {
+            runtime_dir: keeper.dir.path().to_owned(),
+            uuid: keeper.uuid,
+            attribution: mode,
+            linger_secs: 60,
+        };
+        let mut starter = process("sh");
+        starter.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_capsuled")]);
+        assert!(starter.args(args.argv()).status().unwrap().success());
+        let mut daemon = keeper.daemon(1);
+        let mut started = Vec::new();
+        for task in 1..=40 {
+            daemon.spawn(task, plan(&["sleep", "1000"]));
+            let outcome = daemon.find(|report| match report {
+                Report::Started(_) => Some(None),
+                Report::CannotStart(failure) => Some(Some(failure.clone())),
+                _ => None,
+            });
+            match outcome {
+                None => started.push(task),
+                Some(failure) => {
+                    assert!(failure.transient, "{failure:?}");
+                    assert_eq!(failure.errno, nix::errno::Errno::EMFILE as i32);
+                }
+            }
+        }
+        assert!((5..40).contains(&started.len()), "{started:?}");
+        // Without a free descriptor no second session opens, but the first goes on.
+        for task in started {
+            daemon.cancel(task, 0);
+            assert_eq!(daemon.gone(task).signal, Some(9));
+            daemon.ack(task);
+        }
+        assert!(daemon.run(100, plan(&["sleep", "1000"])) > 0);
     }
 }
