@@ -217,7 +217,7 @@ fn lack_of_descriptors_is_transient() {
         starter.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_capsuled")]);
         assert!(starter.args(args.argv()).status().unwrap().success());
         let mut daemon = keeper.daemon(1);
-        let mut started = Vec::new();
+        let mut running = Vec::new();
         for task in 1..=40 {
             daemon.spawn(task, plan(&["sleep", "1000"]));
             let outcome = daemon.find(|report| match report {
@@ -226,16 +226,16 @@ fn lack_of_descriptors_is_transient() {
                 _ => None,
             });
             match outcome {
-                None => started.push(task),
+                None => running.push(task),
                 Some(failure) => {
                     assert!(failure.transient, "{failure:?}");
                     assert_eq!(failure.errno, nix::errno::Errno::EMFILE as i32);
                 }
             }
         }
-        assert!((5..40).contains(&started.len()), "{started:?}");
+        assert!((5..40).contains(&running.len()), "{running:?}");
         // Without a free descriptor no second session opens, but the first goes on.
-        for task in started {
+        for task in running {
             daemon.cancel(task, 0);
             assert_eq!(daemon.gone(task).signal, Some(9));
             daemon.ack(task);
