@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     Keeper, KeeperError,
-    attempt::{Attempt, Body},
+    attempt::{Attempt, Body, Told},
     cgroup::Base,
     guard,
     home::{Home, Registry},
@@ -343,9 +343,9 @@ impl Control {
 
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        let killed = self.attempts.values().all(Attempt::is_gone);
+        let told = self.attempts.values().all(|attempt| attempt.told == Told::Gone);
         self.guard_died
-            || self.quit_by.is_some_and(|by| killed || now >= by)
+            || self.quit_by.is_some_and(|by| told || now >= by)
             || self.idle_since.is_some_and(|since| now.duration_since(since) >= self.linger)
     }
 
@@ -386,7 +386,7 @@ impl Control {
 
     /// Forgets an attempt that is gone and whose verdict is durable.
     pub(super) fn forget_if_done(&mut self, slot: u64) {
-        let done = |a: &Attempt| a.acked && a.told == super::attempt::Told::Gone;
+        let done = |a: &Attempt| a.acked && a.told == Told::Gone;
         if let Some(attempt) = self.attempts.get(&slot).filter(|a| done(a)) {
             self.keys.remove(&attempt.key);
             if let Some(at) = attempt.alarm {

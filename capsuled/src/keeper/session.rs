@@ -50,8 +50,8 @@ pub(super) struct Peer {
     fds: Vec<OwnedFd>,
     /// When it connected: it must say hello soon.
     pub(super) since: Instant,
-    /// Whether the loop waits for room to write.
-    pub(super) waits_to_write: bool,
+    /// What the loop waits for.
+    interest: EpollFlags,
 }
 
 /// Why a connection ended.
@@ -78,7 +78,7 @@ impl Peer {
         }
         socket.set_nonblocking(true)?;
         let (inbox, out) = (Inbox::default(), VecDeque::new());
-        Ok(Self { socket, inbox, out, fds: Vec::new(), since: now, waits_to_write: false })
+        Ok(Self { socket, inbox, out, fds: Vec::new(), since: now, interest: EpollFlags::EPOLLIN })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -359,31 +359,35 @@ impl Control {
         let slots: Vec<u64> = self
             .peers
             .iter()
-            .filter(|(_, p)| p.has_unsent() || p.waits_to_write)
+            .filter(|(_, p)| p.has_unsent() || p.interest.contains(EpollFlags::EPOLLOUT))
             .map(|(s, _)| *s)
             .collect();
         for slot in slots {
-            let Some(peer) = self.peers.get_mut(&slot) else { continue };
-            let was_full = peer.is_full();
-            if let Err(hangup) = peer.flush() {
-                self.hang_up(slot, &hangup);
-                continue;
-            }
-            let waits = peer.has_unsent();
-            if waits != peer.waits_to_write {
-                peer.waits_to_write = waits;
-                let mut flags = EpollFlags::empty();
-                flags.set(EpollFlags::EPOLLOUT, waits);
-                flags.set(EpollFlags::EPOLLIN, !peer.is_full());
-                let mut event = Token::Peer(slot).event(flags);
-                if let Err(error) = self.epoll.modify(peer.fd(), &mut event) {
-                    tracing::error!(%error, "cannot watch a connection");
-                }
-            }
-            if was_full {
+            while self.flush_peer(slot) {
                 self.obey_all(slot);
             }
         }
+    }
+
+    /// Sends what one peer takes; true if commands that had to wait can go on.
+    fn flush_peer(&mut self, slot: u64) -> bool {
+        let Some(peer) = self.peers.get_mut(&slot) else { return false };
+        let was_full = peer.is_full();
+        if let Err(hangup) = peer.flush() {
+            self.hang_up(slot, &hangup);
+            return false;
+        }
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLOUT, peer.has_unsent());
+        interest.set(EpollFlags::EPOLLIN, !peer.is_full());
+        if interest != peer.interest {
+            peer.interest = interest;
+            let mut event = Token::Peer(slot).event(interest);
+            if let Err(error) = self.epoll.modify(peer.fd(), &mut event) {
+                tracing::error!(%error, "cannot watch a connection");
+            }
+        }
+        was_full && !peer.is_full()
     }
 }
 

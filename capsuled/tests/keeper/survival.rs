@@ -243,3 +243,30 @@ fn lack_of_descriptors_is_transient() {
         assert!(daemon.run(100, plan(&["sleep", "1000"])) > 0);
     }
 }
+
+#[test]
+fn a_daemon_that_does_not_read_holds_nothing_up() {
+    let keeper = Keeper::start(modes()[0]);
+    let mut deaf = keeper.daemon(1);
+    deaf.run(1, plan(&["sleep", "1000"]));
+    deaf.stream.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    // Each answer is longer than the question, so its buffers fill and the keeper stops listening.
+    let mut questions = Vec::new();
+    for _ in 0..1000 {
+        let command = Some(Command::Ack(key(7)));
+        let cancel = capsuled::keeper::wire::Cancel { key: key(999), grace_ms: 0, why: 2 };
+        let cancel = Some(Command::Cancel(cancel));
+        for command in [command, cancel] {
+            capsuled::keeper::wire::encode(
+                &capsuled::keeper::wire::ToKeeper { command },
+                &mut questions,
+            );
+        }
+    }
+    while deaf.stream.write_all(&questions).is_ok() {}
+    let rss = fs::read_to_string(format!("/proc/{}/statm", deaf.welcome.pid)).unwrap();
+    let pages: u64 = rss.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(pages * 4096 < 64 << 20, "{rss}");
+    let new = keeper.daemon(2);
+    assert_eq!(new.inventory.items.len(), 1);
+}
