@@ -1,2 +1,23 @@
-//! Generated.
-pub mod v1 { tonic::include_proto!("capsule.v1"); }
+//! The generated code of `capsule.v1`, the protocol between `capsule` and `capsuled`.
+//!
+//! Additive only: a field number is never used again for something else.
+
+/// Messages, clients and servers of package `capsule.v1`.
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::empty_structs_with_brackets,
+    unused_qualifications,
+    reason = "generated code follows the generator's rules"
+)]
+pub mod v1 {
+    tonic::include_proto!("capsule.v1");
+}
+
+/// The version of the protocol that this crate describes: a daemon and a client with the same
+/// major number understand each other.
+pub const API_MAJOR: u32 = 1;
+/// Rises with every addition.
+pub const API_MINOR: u32 = 0;

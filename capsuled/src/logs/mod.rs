@@ -1,12 +1,28 @@
-//! Stand-in for the log writer: one raw frame after the other, no caps.
+//! One log per attempt: what the task wrote, in order, with the time and the stream of each piece.
+//!
+//! Owns the format of the log files, their writer (used by the keeper, on a plain thread), their
+//! reader and follower (used by the daemon, which may be of another version), and their removal.
+//! Knows nothing of tasks beyond two numbers, and never turns bytes into text.
+//!
+//! A log is `<logs>/<task / 1000>/<task>.<attempt>.` followed by `head` (the first bytes, kept) and
+//! by `t0` and `t1` (the newest bytes: when one is full the other is emptied and filled anew).
+//! Invariant: each byte given to the writer has a logical offset, counted over all streams from the
+//! start of the attempt, so a reader always knows exactly how many bytes it cannot see any more.
 
-use std::{
-    fs::File,
-    io::Write,
-    os::fd::{AsFd, OwnedFd},
-};
+mod dir;
+mod follow;
+mod format;
+mod lines;
+mod reader;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use nix::{fcntl::OFlag, sys::stat::Mode};
+pub use dir::{AttemptLog, LogDir};
+pub use follow::LogFollower;
+pub use reader::{Batch, Chunk, Cursor, LogReader, LogSize};
+pub use writer::LogWriter;
 
 /// Where a piece of a log came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,12 +37,13 @@ pub enum Stream {
     Note = 4,
 }
 
-/// How many bytes the files of one attempt may take on disk.
+/// How many bytes the files of one attempt may take on disk, frames included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogCaps {
-    /// Bytes of the head file.
+    /// Bytes of the head file, which keeps the beginning.
     pub head: u64,
-    /// Bytes of the tail files together.
+    /// Bytes of the two tail files together, which keep the end: at least half of it is the newest
+    /// output once that much was written. Raised to 2 KiB when lower.
     pub tail: u64,
 }
 
@@ -39,73 +56,42 @@ impl Default for LogCaps {
 /// What an attempt wrote, in bytes of payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSummary {
-    /// Bytes written to standard output.
+    /// Bytes written to standard output, kept or not.
     pub bytes_out: u64,
-    /// Bytes written to standard error.
+    /// Bytes written to standard error, kept or not.
     pub bytes_err: u64,
-    /// Bytes written to the event descriptor.
+    /// Bytes written to the event descriptor, kept or not.
     pub bytes_event: u64,
-    /// Bytes that never reached a file.
+    /// Bytes of all streams that never reached a file because writing failed (a full disk).
     pub dropped: u64,
 }
 
-/// Writes the log of one attempt.
-#[derive(Debug)]
-pub struct LogWriter {
-    dir: OwnedFd,
-    name: String,
-    file: Option<File>,
-    summary: LogSummary,
+/// A log could not be read, listed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The operating system refused.
+    #[error("{doing} {name}")]
+    Io {
+        /// What was being done, as in `reading`.
+        doing: &'static str,
+        /// The file or folder, relative to the logs folder or absolute.
+        name: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file was written by a newer version in a format that this one does not know.
+    #[error("reading {name}: it has log format {version}, newer than this program knows")]
+    Newer {
+        /// The file, relative to its shard folder.
+        name: String,
+        /// The version it carries.
+        version: u16,
+    },
 }
 
-impl LogWriter {
-    /// Prepares the log of `task`.`attempt`; nothing is created before the first append.
-    pub fn new(dir: OwnedFd, task: u64, attempt: u32, _caps: LogCaps) -> Self {
-        Self {
-            dir,
-            name: format!("{task}.{attempt}.raw"),
-            file: None,
-            summary: LogSummary::default(),
-        }
-    }
-
-    /// Appends one piece of output.
-    pub fn append(&mut self, time_unix_us: u64, stream: Stream, bytes: &[u8]) {
-        let len = bytes.len() as u64;
-        match stream {
-            Stream::Out => self.summary.bytes_out += len,
-            Stream::Err => self.summary.bytes_err += len,
-            Stream::Event => self.summary.bytes_event += len,
-            Stream::Note => {}
-        }
-        if self.file.is_none() {
-            let flags = OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let made = nix::fcntl::openat(
-                self.dir.as_fd(),
-                &*self.name,
-                flags,
-                Mode::from_bits_truncate(0o600),
-            );
-            self.file = made.ok().map(File::from);
-        }
-        let Some(file) = &mut self.file else {
-            self.summary.dropped += len;
-            return;
-        };
-        let mut frame = Vec::with_capacity(bytes.len() + 13);
-        frame.extend_from_slice(&time_unix_us.to_le_bytes());
-        frame.push(stream as u8);
-        frame.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
-        frame.extend_from_slice(bytes);
-        if file.write_all(&frame).is_err() {
-            self.summary.dropped += len;
-        }
-    }
-
-    /// Ends the log.
-    #[must_use]
-    pub fn close(&mut self) -> LogSummary {
-        self.file = None;
-        self.summary
+impl LogError {
+    fn io(doing: &'static str, name: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let name = name.into();
+        move |source| Self::Io { doing, name, source }
     }
 }

@@ -1,0 +1,5 @@
+//! Verbs about apps and their task definitions.
+
+pub(crate) mod app;
+pub(crate) mod deploy;
+pub(crate) mod tasks;

@@ -1,0 +1,169 @@
+//! Follows one task to its end: its log as it comes, its status, Ctrl-C.
+
+use std::time::Duration;
+
+use capsule_proto::v1::tail_event::Event;
+use capsule_proto::v1::{
+    CancelRequest, ResultRequest, ShowRequest, TailEvent, TailRequest, Targets, TaskView,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tonic::Streaming;
+
+use crate::client::Client;
+use crate::commands::{Context, outcome};
+use crate::error::{CliError, Exit};
+use crate::ui::live::line::StatusLine;
+use crate::ui::live::log::{Decor, Log};
+use crate::ui::task::ended;
+use crate::ui::{escape, json, shape};
+
+/// How a task is followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Ctrl-C leaves the task alone.
+    pub(super) detach: bool,
+    /// Exit by the program's own code.
+    pub(super) by_code: bool,
+    pub(super) data: Data,
+}
+
+/// What goes to our stdout; the rest of the log goes to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// The stdout of a program.
+    Output,
+    /// What the task returned.
+    Result,
+    /// Nothing: the id stands there.
+    Nothing,
+}
+
+/// Follows the task until it has ended, or the user leaves.
+pub(super) async fn follow(
+    context: &Context,
+    client: &Client,
+    task: TaskView,
+    how: How,
+) -> Result<Exit, CliError> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut log =
+        Log::new(&context.ui, how.data == Data::Output && !context.ui.is_json(), Decor::default());
+    let mut line = StatusLine::new(context.ui.clone());
+    let mut task = task;
+    let id = task.id;
+    let request = TailRequest { id: id.to_string(), follow: true, ..TailRequest::default() };
+    let mut stream = client.answer(client.tasks().tail(request)).await?;
+    let mut asked = false;
+    loop {
+        match next(&mut stream, &mut interrupts, context.ui.talk_tty).await {
+            Next::Event(event) => match *event {
+                Event::Chunk(chunk) => {
+                    line.clear(&chunk.data);
+                    log.write(&chunk)?;
+                }
+                Event::Task(view) => task = view,
+            },
+            Next::Tick => line.draw(&task, running(&task)),
+            Next::Interrupt if how.detach || asked => {
+                line.clear(&[]);
+                log.finish()?;
+                goes_on(id);
+                return Ok(Exit::Interrupted);
+            }
+            Next::Interrupt => {
+                asked = true;
+                line.clear(&[]);
+                context.ui.talk(&format!("cancelling {id} (Ctrl-C again leaves it alone)"));
+                cancel(client, id).await?;
+            }
+            Next::End => break,
+            Next::Failed(status) => {
+                line.clear(&[]);
+                return Err(client.explain(status).await);
+            }
+        }
+    }
+    log.finish()?;
+    if !ended(task.status()) {
+        task = super::super::task::wait::ended(client, id).await?;
+    }
+    line.end(&task);
+    conclude(context, client, &task, how).await
+}
+
+/// Says that a task is not touched by our leaving.
+pub(crate) fn goes_on(id: u64) {
+    crate::ui::warn(&format!("{id} goes on: capsule tail {id}"));
+}
+
+enum Next {
+    Event(Box<Event>),
+    Tick,
+    Interrupt,
+    End,
+    Failed(tonic::Status),
+}
+
+async fn next(stream: &mut Streaming<TailEvent>, interrupts: &mut Signal, draws: bool) -> Next {
+    tokio::select! {
+        biased;
+        _ = interrupts.recv() => Next::Interrupt,
+        event = stream.message() => match event {
+            Ok(Some(TailEvent { event: Some(event) })) => Next::Event(Box::new(event)),
+            Ok(Some(TailEvent { event: None })) => Next::Tick,
+            Ok(None) => Next::End,
+            Err(status) => Next::Failed(status),
+        },
+        () = tokio::time::sleep(Duration::from_millis(200)), if draws => Next::Tick,
+    }
+}
+
+fn running(task: &TaskView) -> Option<Duration> {
+    let now = jiff::Timestamp::now().as_microsecond();
+    task.started_us.map(|from| Duration::from_micros(u64::try_from(now - from).unwrap_or_default()))
+}
+
+async fn cancel(client: &Client, id: u64) -> Result<(), CliError> {
+    let targets = Targets { ids: vec![id.to_string()], ..Targets::default() };
+    let reason = "Ctrl-C of capsule run".to_owned();
+    let request = CancelRequest { targets: Some(targets), reason, ..CancelRequest::default() };
+    client.answer(client.tasks().cancel(request)).await.map(drop)
+}
+
+async fn conclude(
+    context: &Context,
+    client: &Client,
+    task: &TaskView,
+    how: How,
+) -> Result<Exit, CliError> {
+    let ui = &context.ui;
+    let id = task.id.to_string();
+    if ui.is_json() {
+        let reply = client.answer(client.tasks().show(ShowRequest { id })).await?;
+        ui.value(&shape::shown(&reply))?;
+        return Ok(exit(task, &reply.error, how));
+    }
+    let reply = client.answer(client.tasks().result(ResultRequest { id })).await;
+    let reply = match reply {
+        Ok(reply) => reply,
+        // The verdict is known; a result that is gone does not change it.
+        Err(error) if error.exit() == Exit::Unreachable => return Err(error),
+        Err(_) => return Ok(exit(task, "", how)),
+    };
+    if how.data == Data::Result && !reply.result_json.is_empty() {
+        ui.say(&result_text(&reply.result_json))?;
+    }
+    if !reply.error.is_empty() && task.exit_code.is_none() {
+        crate::ui::warn(&escape::block(reply.error.trim_end()));
+    }
+    Ok(exit(task, &reply.error, how))
+}
+
+fn exit(task: &TaskView, error: &str, how: How) -> Exit {
+    if how.by_code { outcome::of_program(task, error) } else { outcome::of_task(task) }
+}
+
+/// A result on one line.
+fn result_text(json: &str) -> String {
+    json::embedded(json).to_string()
+}

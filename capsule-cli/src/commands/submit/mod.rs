@@ -1,0 +1,154 @@
+//! `submit` and `run`: a task by its definition, or any program.
+//!
+//! The words of a task go to the daemon as they are; only an error or `--help` makes us ask for its
+//! definition. Invariant: an id is printed only when the daemon has said that it is on disk.
+
+mod bulk;
+mod call;
+mod definition;
+mod follow;
+mod program;
+mod run;
+
+use std::collections::BTreeSet;
+
+use capsule_proto::v1::submit_request::Work as Wire;
+use capsule_proto::v1::{SubmitReply, SubmitRequest, TaskView};
+
+use super::{Context, outcome};
+use crate::args::Format;
+use crate::args::submit::{SubmitArgs, What};
+use crate::args::words::Work;
+use crate::client::Client;
+use crate::error::{CliError, Exit};
+use crate::ui::task::submitted;
+use crate::ui::{json, shape};
+pub(crate) use definition::{fetch, unknown};
+use follow::{Data, How};
+
+impl SubmitArgs {
+    pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        if let Some(rows) = &self.each {
+            return bulk::run(context, &self.what, rows, self.wait).await;
+        }
+        if asks_help(&self.what) {
+            return definition::help(context, &self.what, "submit").await;
+        }
+        let request = request(context, &self.what)?;
+        let client = context.client().await?;
+        let reply = send(context, &client, &self.what, request).await?;
+        if self.what.dry_run {
+            return show_plan(context, &reply);
+        }
+        let task = reply.task.clone().unwrap_or_default();
+        let watches = self.wait || self.follow;
+        if !(watches && context.ui.is_json()) {
+            announce(context, &reply, watches)?;
+        }
+        if self.follow {
+            let how = How { detach: true, by_code: false, data: Data::Nothing };
+            return follow::follow(context, &client, task, how).await;
+        }
+        if self.wait {
+            let task = super::task::wait::ended(&client, task.id).await?;
+            return told_end(context, &task);
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn told_end(context: &Context, task: &TaskView) -> Result<Exit, CliError> {
+    if context.ui.is_json() {
+        context.ui.value(&shape::task(task))?;
+    } else if context.ui.talk_tty {
+        crate::ui::live::line::StatusLine::new(context.ui.clone()).end(task);
+    }
+    Ok(outcome::of_task(task))
+}
+
+fn asks_help(what: &What) -> bool {
+    matches!(&what.work, Work::Task(call) if call.help)
+}
+
+/// The request of these arguments.
+fn request(context: &Context, what: &What) -> Result<SubmitRequest, CliError> {
+    let work = match &what.work {
+        Work::Nothing => {
+            return Err(CliError::usage("name a task, or a program behind --")
+                .hint("tasks of your apps    capsule tasks")
+                .hint("any program           capsule submit -- COMMAND"));
+        }
+        Work::Task(call) => Wire::Call(call::message(context, what, call)?),
+        Work::Program(argv) => Wire::Program(program::message(what, argv)?),
+    };
+    let options = Some(what.options.message()?);
+    let parent_task = std::env::var("CAPSULE_TASK_ID").ok().and_then(|id| id.parse().ok());
+    Ok(SubmitRequest { work: Some(work), options, dry_run: what.dry_run, parent_task })
+}
+
+/// Submits; an error about a task's arguments is told by clap with its hints.
+async fn send(
+    context: &Context,
+    client: &Client,
+    what: &What,
+    request: SubmitRequest,
+) -> Result<SubmitReply, CliError> {
+    let error = match client.answer(client.tasks().submit(request)).await {
+        Ok(reply) => return Ok(reply),
+        Err(error) => error,
+    };
+    match &what.work {
+        Work::Task(call) => Err(definition::explain(context, client, (what, call), error).await),
+        Work::Nothing | Work::Program(_) => Err(error),
+    }
+}
+
+/// Says what became of the submit: the id off a terminal, a line for people on one.
+fn announce(context: &Context, reply: &SubmitReply, quietly: bool) -> Result<(), CliError> {
+    let ui = &context.ui;
+    let id = reply.task.as_ref().map_or(0, |task| task.id);
+    if ui.is_json() {
+        return ui.value(&shape::submitted(reply));
+    }
+    if ui.quiet || ui.format != Format::Table {
+        return ui.say(&id.to_string());
+    }
+    if ui.tty || ui.talk_tty {
+        ui.talk(&submitted(ui, reply));
+        if !quietly {
+            ui.talk(&format!("  follow: capsule tail {id}"));
+        }
+    }
+    if ui.tty { Ok(()) } else { ui.say(&id.to_string()) }
+}
+
+/// What a submit would do.
+fn show_plan(context: &Context, reply: &SubmitReply) -> Result<Exit, CliError> {
+    let ui = &context.ui;
+    let task = reply.task.clone().unwrap_or_default();
+    if ui.is_json() {
+        let mut value = shape::submitted(reply);
+        if let serde_json::Value::Object(object) = &mut value {
+            object.insert("dry_run".to_owned(), true.into());
+        }
+        ui.value(&value)?;
+        return Ok(Exit::Done);
+    }
+    ui.talk(&format!("would submit {}  {}", task.name, task.summary));
+    if !reply.payload_json.is_empty() {
+        ui.say(&format!("{:#}", json::embedded(&reply.payload_json)))?;
+    }
+    if reply.merged || reply.existing {
+        ui.talk(&format!("it would become {}", task.id));
+    }
+    Ok(Exit::Done)
+}
+
+/// The flags of the parameters of the task that this command line submits.
+pub(crate) async fn shadowed(argv: &[String]) -> Result<BTreeSet<String>, CliError> {
+    let (verb, context) = super::parse(argv, &BTreeSet::new())?;
+    let Some(call) = super::call_of(verb.as_ref()) else { return Ok(BTreeSet::new()) };
+    let client = context.client().await?;
+    let found = fetch(&client, context.app(), &call.task).await?;
+    Ok(found.first().map(definition::flags).unwrap_or_default())
+}

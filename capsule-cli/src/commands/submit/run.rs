@@ -1,0 +1,49 @@
+//! `run`: submit, follow, exit by its code.
+
+use super::follow::{self, Data, How};
+use super::{asks_help, definition, request, send, show_plan};
+use crate::args::submit::RunArgs;
+use crate::args::words::Work;
+use crate::commands::Context;
+use crate::error::{CliError, Exit};
+
+impl RunArgs {
+    pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        if asks_help(&self.what) {
+            return definition::help(context, &self.what, "run").await;
+        }
+        let program = matches!(self.what.work, Work::Program(_));
+        self.queue_and_follow(context, program).await.map_err(|error| match error {
+            // Whoever reads the exit code must tell our failure from the program's.
+            CliError::Told(mut told) if program && told.exit != Exit::Usage => {
+                told.exit = Exit::CannotStart;
+                CliError::Told(told)
+            }
+            CliError::Told(_) | CliError::Usage(_) | CliError::BrokenPipe => error,
+        })
+    }
+
+    async fn queue_and_follow(&self, context: &Context, program: bool) -> Result<Exit, CliError> {
+        let request = request(context, &self.what)?;
+        let client = context.client().await?;
+        let reply = send(context, &client, &self.what, request).await?;
+        if self.what.dry_run {
+            return show_plan(context, &reply);
+        }
+        let task = reply.task.clone().unwrap_or_default();
+        if reply.merged || reply.existing {
+            context.ui.talk(&crate::ui::task::submitted(&context.ui, &reply));
+        }
+        let program = program || is_program(context, &client, &task.name).await;
+        let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
+        let data = if program { Data::Output } else { Data::Result };
+        let how = How { detach: self.detach_on_interrupt, by_code, data };
+        follow::follow(context, &client, task, how).await
+    }
+}
+
+/// The task's definition is a command: its stdout is what the user wants to see.
+async fn is_program(context: &Context, client: &crate::client::Client, name: &str) -> bool {
+    let found = definition::fetch(client, context.app(), name).await.unwrap_or_default();
+    found.first().is_some_and(|definition| !definition.command.is_empty())
+}

@@ -1,0 +1,102 @@
+//! `events`: every change of every task, as it is committed.
+
+use capsule_proto::v1::watch_event::Event;
+use capsule_proto::v1::{WatchEvent, WatchRequest};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::args::Format;
+use crate::args::filter::FilterArgs;
+use crate::commands::Context;
+use crate::error::{CliError, Exit};
+use crate::ui::{Ui, escape, json, shape, task};
+
+/// Print every change of tasks as it is committed, one JSON object a line
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  capsule events --task sync_leads\n  capsule events --from 0 -o table"
+)]
+pub(crate) struct EventsArgs {
+    /// Begin behind this number; without it, with what comes next
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    /// Print the tasks there are first
+    #[arg(long)]
+    snapshot: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+impl EventsArgs {
+    pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        let client = context.client().await?;
+        let request = WatchRequest {
+            filter: Some(self.filter.message(context.app())),
+            since_seq: self.from,
+            limit: u32::from(!self.snapshot),
+        };
+        let mut stream = client.answer(client.tasks().watch(request)).await?;
+        let lines = context.globals.format == Some(Format::Table)
+            || (context.ui.tty && !context.ui.is_json());
+        let mut live = self.snapshot || self.from.is_some();
+        loop {
+            let event = match stream.message().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(Exit::Done),
+                Err(status) => return Err(client.explain(status).await),
+            };
+            let ready = matches!(event.event, Some(Event::Ready(_)));
+            if live && lines {
+                line(&context.ui, &event)?;
+            } else if live {
+                context.ui.event(&value(&event))?;
+            }
+            live |= ready;
+        }
+    }
+}
+
+/// The JSON of a change.
+fn value(event: &WatchEvent) -> Value {
+    let (kind, view, removed, counts) = match &event.event {
+        Some(Event::Task(view)) => ("task", shape::task(view), Value::Null, Value::Null),
+        Some(Event::Removed(id)) => ("removed", Value::Null, (*id).into(), Value::Null),
+        Some(Event::Ready(counts)) => {
+            ("ready", Value::Null, Value::Null, json::map(&counts.by_status))
+        }
+        Some(Event::Reset(_)) => ("reset", Value::Null, Value::Null, Value::Null),
+        None => ("unknown", Value::Null, Value::Null, Value::Null),
+    };
+    let at = if event.at_us == 0 { Value::Null } else { json::at(event.at_us) };
+    json!({"seq": event.seq, "at": at, "event": kind, "task": view, "removed": removed, "by_status": counts})
+}
+
+fn line(ui: &Ui, event: &WatchEvent) -> Result<(), CliError> {
+    let text = match &event.event {
+        Some(Event::Task(view)) => {
+            let status = task::status_word(view);
+            let note = if view.reason.is_empty() { &view.waiting } else { &view.reason };
+            format!("{}  {status:<9}  {}  {note}", view.id, view.name)
+        }
+        Some(Event::Removed(id)) => format!("{id}  removed"),
+        Some(Event::Reset(_)) => "changes were missed; a snapshot follows".to_owned(),
+        Some(Event::Ready(_)) | None => return Ok(()),
+    };
+    let at = if event.at_us == 0 { ui.times.now.as_microsecond() } else { event.at_us };
+    ui.say(escape::line(&format!("{}  {text}", ui.times.clock(at))).trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_has_the_same_keys() {
+        let event = WatchEvent { seq: 9, event: Some(Event::Removed(7)), at_us: 1_000_000 };
+        let expected = concat!(
+            r#"{"seq":9,"at":"1970-01-01T00:00:01Z","event":"removed","task":null,"#,
+            r#""removed":7,"by_status":null}"#
+        );
+        assert_eq!(value(&event).to_string(), expected);
+    }
+}
