@@ -20,6 +20,7 @@ use capsuled::{
         self, Choice, KeeperArgs,
         wire::{self, Cancel, Command, Ended, Inbox, Inventory, Key, Report, Spawn, Welcome},
     },
+    logs::{Chunk, Cursor, LogDir, LogReader},
 };
 use nix::{
     sys::{
@@ -328,18 +329,27 @@ pub(crate) fn shell_marked(script: &str, mark: &str) -> Plan {
     plan
 }
 
-/// What an attempt wrote to one stream, from the files of its log.
+/// What an attempt wrote to one stream, from its log.
 pub(crate) fn output(logs: &Path, task: u64, stream: u8) -> Vec<u8> {
-    let bytes = fs::read(logs.join(format!("{task}.1.raw"))).unwrap_or_default();
-    let (mut rest, mut found) = (&bytes[..], Vec::new());
-    while rest.len() >= 13 {
-        let len = u32::from_le_bytes(rest[9..13].try_into().unwrap()) as usize;
-        if rest[8] == stream {
-            found.extend_from_slice(&rest[13..13 + len]);
+    let dir = Arc::new(LogDir::open(logs).unwrap());
+    let mut reader = LogReader::open(dir, task, 1);
+    let (mut next, mut found) = (Cursor::default(), Vec::new());
+    loop {
+        let batch = reader.read(next, 1 << 20).unwrap();
+        for chunk in batch.chunks {
+            match chunk {
+                Chunk::Data { stream: from, bytes, .. } if from as u8 == stream => {
+                    found.extend(bytes);
+                }
+                Chunk::Data { .. } => {}
+                Chunk::Gap { .. } => panic!("the log has a gap"),
+            }
         }
-        rest = &rest[13 + len..];
+        next = batch.next;
+        if !batch.more {
+            return found;
+        }
     }
-    found
 }
 
 /// Tests that measure or count run one at a time.
