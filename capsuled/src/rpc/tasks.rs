@@ -477,6 +477,7 @@ fn refusal_words(refusal: Refusal, done: &str) -> (&'static str, String, i32) {
         }
         Refusal::Rejected(Rejected::Unchanged) => ("unchanged", text, 0),
         Refusal::Rejected(Rejected::Missing) => ("refused", text, 4),
+        Refusal::Rejected(Rejected::OutOfBounds) => ("refused", text, 2),
         Refusal::Rejected(Rejected::Completed) => {
             ("refused", format!("{text}: capsule retry --as-new"), 5)
         }

@@ -37,8 +37,8 @@ async fn a_claim_that_the_same_keeper_never_heard_of_is_sent_again() {
 #[tokio::test]
 async fn what_another_keeper_had_is_lost() {
     let mut bench = Bench::new(2).await;
-    let again = bench.created(spec("at least once")).await;
-    let once = TaskSpec { delivery: Delivery::AtMostOnce, ..spec("at most once") };
+    let again = bench.created(spec("at-least-once")).await;
+    let once = TaskSpec { delivery: Delivery::AtMostOnce, ..spec("at-most-once") };
     let once = bench.created(once).await;
     bench.start_next().await;
     bench.start_next().await;

@@ -137,6 +137,6 @@ async fn a_paused_queue_does_not_hold_up_others_under_the_same_lock() {
     bench.created(TaskSpec { queue, priority: 100, ..locked("a", LockPolicy::Wait) }).await;
     let open = bench.created(locked("b", LockPolicy::Wait)).await;
     assert_eq!(bench.start_next().await.0, open);
-    bench.created(spec("no lock")).await;
+    bench.created(spec("no-lock")).await;
     bench.start_next().await;
 }

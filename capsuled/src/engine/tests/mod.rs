@@ -87,6 +87,7 @@ impl Bench {
     pub(super) fn without_keeper(slots: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("state")).unwrap();
+        std::fs::create_dir(state.side()).unwrap();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let clock = Arc::new(HandClock::new(START));
         let (engine, thread, effects) = start(&state, &store, &clock, slots);
@@ -142,10 +143,13 @@ impl Bench {
         self.settle().await;
     }
 
-    /// Waits until everything told before is decided.
+    /// Waits until everything told before is decided and its effects are there: they come right
+    /// behind the answers, so a second question is answered after them.
     pub(super) async fn settle(&self) {
-        let draining = self.engine.book().draining;
-        self.engine.drain(draining).await.unwrap();
+        for _ in 0..2 {
+            let draining = self.engine.book().draining;
+            self.engine.drain(draining).await.unwrap();
+        }
     }
 
     pub(super) fn task(&self, id: TaskId) -> Task {
@@ -222,7 +226,11 @@ pub(super) fn report(attempt: AttemptNumber, verdict: Verdict, at: Timestamp) ->
     let exit_code = match &verdict {
         Verdict::Completed => Some(0),
         Verdict::Failed(Failure::Exit(code)) => Some(*code),
-        _ => None,
+        Verdict::Failed(_)
+        | Verdict::Timeout(_)
+        | Verdict::Stopped(_)
+        | Verdict::Lost(_)
+        | Verdict::NotStarted(_) => None,
     };
     let before_signal = !matches!(verdict, Verdict::Stopped(_) | Verdict::Timeout(_));
     let receipt = Receipt { exit_code, ..Receipt::default() };

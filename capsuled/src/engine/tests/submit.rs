@@ -90,15 +90,17 @@ async fn dependencies_let_go_or_end_their_dependants() {
     bench.nothing_starts().await;
     bench.end(first, attempt, FAILED).await;
     let dependency = Cancellation::Dependency { task: first, status: Status::Failed };
-    let ended = |task: capsule_core::task::Task| match task.state {
-        State::Ended { outcome: Outcome::Cancelled(why), .. } => Some(why),
-        _ => None,
+    let ended = |task: capsule_core::task::Task| {
+        let State::Ended { outcome: Outcome::Cancelled(why), .. } = task.state else {
+            panic!("{:?}", task.state)
+        };
+        why
     };
-    assert_eq!(ended(bench.task(ok)), Some(dependency.clone()));
+    assert_eq!(ended(bench.task(ok)), dependency.clone());
     assert_eq!(bench.start_next().await.0, any);
     assert_eq!(bench.status(failed), Status::Pending);
     let late = bench.submit(on(DependencyOn::Ok)).await.unwrap();
-    assert_eq!(ended(late.task), Some(dependency));
+    assert_eq!(ended(late.task), dependency);
     let nobody = vec![Dependency { task: TaskId(99), on: DependencyOn::Ok }];
     let refused = bench.submit(TaskSpec { after: nobody, ..spec("x") }).await;
     assert_eq!(refused.unwrap_err(), SubmitError::NoDependency(TaskId(99)));
@@ -107,7 +109,7 @@ async fn dependencies_let_go_or_end_their_dependants() {
 #[tokio::test]
 async fn what_does_not_start_in_time_ends() {
     let mut bench = Bench::new(1).await;
-    bench.created(spec("holds the slot")).await;
+    bench.created(spec("holds-the-slot")).await;
     let within = Some(Span::from_secs(5));
     let id = bench.created(TaskSpec { start_within: within, ..spec("late") }).await;
     bench.advance(Span(4_999)).await;

@@ -60,7 +60,7 @@ async fn the_true_gate_is_named() {
     bench.engine.set_queue("default".to_owned(), open).await.unwrap();
 
     assert_eq!(bench.start_next().await.0, limited);
-    let slot = bench.created(spec("no slot")).await;
+    let slot = bench.created(spec("no-slot")).await;
     assert_eq!(first(&bench, slot), gate("slot", "all 2 slots are taken, 0 ahead of it"));
 
     bench.end(holder, attempt, FAILED).await;
