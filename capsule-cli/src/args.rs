@@ -17,6 +17,7 @@ use crate::commands::{admin, apps, change, task};
     name = "capsule",
     version,
     disable_help_subcommand = true,
+    args_override_self = true,
     after_help = "More: capsule help exit-codes|environment|formatting|ids|states|time"
 )]
 pub(crate) struct Cli {
@@ -164,4 +165,16 @@ pub(crate) enum Verb {
     /// Show the versions of this command and of the daemon
     Version,
     Help(admin::help::HelpArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        Cli::command().debug_assert();
+    }
 }

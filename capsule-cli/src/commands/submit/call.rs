@@ -48,13 +48,13 @@ fn payload(source: Option<&str>) -> Result<String, CliError> {
 
 fn params(what: &What) -> Result<Vec<Param>, CliError> {
     let mut params = Vec::new();
-    for word in &what.arguments.text {
+    for word in &what.arguments.param {
         let Some((name, value)) = word.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(CliError::usage(format!("-p {word}: expected NAME=TEXT")));
         };
         params.push(Param { name: name.to_owned(), value: value_of(value)?, json: false });
     }
-    for word in &what.arguments.json {
+    for word in &what.arguments.param_json {
         let Some((name, value)) = word.split_once(":=").filter(|(name, _)| !name.is_empty()) else {
             return Err(CliError::usage(format!("-P {word}: expected NAME:=JSON")));
         };

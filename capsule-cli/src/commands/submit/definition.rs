@@ -83,7 +83,7 @@ pub(super) async fn explain(
     };
     let given = &what.arguments;
     let mut command = command(definition, "submit");
-    if given.payload.is_some() || !given.text.is_empty() || !given.json.is_empty() {
+    if given.payload.is_some() || !given.param.is_empty() || !given.param_json.is_empty() {
         command = command.mut_args(|arg| arg.required(false));
     }
     let words = std::iter::once(call.task.clone()).chain(call.raw.iter().cloned());

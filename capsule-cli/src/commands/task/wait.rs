@@ -29,7 +29,7 @@ pub(crate) struct WaitArgs {
     targets: TargetArgs,
     /// What to wait for
     #[arg(long = "for", value_name = "WHAT")]
-    until: Option<Until>,
+    condition: Option<Until>,
     /// The first task is enough
     #[arg(long)]
     any: bool,
@@ -88,7 +88,7 @@ impl WaitArgs {
     }
 
     const fn until(&self) -> &'static str {
-        match self.until {
+        match self.condition {
             None | Some(Until::Done) => "ended",
             Some(Until::Completed) => "completed",
             Some(Until::Running) => "running",
@@ -96,7 +96,7 @@ impl WaitArgs {
     }
 
     fn verdict(&self, task: &TaskView) -> Exit {
-        match (self.until, outcome::of_task(task)) {
+        match (self.condition, outcome::of_task(task)) {
             (Some(Until::Done), _) | (Some(Until::Running), Exit::Unfinished) => Exit::Done,
             (_, exit) => exit,
         }
