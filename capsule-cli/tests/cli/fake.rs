@@ -83,7 +83,7 @@ impl Fake {
         let shared = Arc::new(Shared::default());
         shared.lock().ending.status = TaskStatus::Completed.into();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Served(shared.clone());
+        let service = Served(Arc::clone(&shared));
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -95,7 +95,7 @@ impl Fake {
                     .add_service(AppsServer::new(service))
                     .serve_with_incoming(UnixListenerStream::new(listener));
                 tokio::select! {
-                    served = server => served.unwrap(),
+                    done = server => done.unwrap(),
                     _ = stopped => {}
                 }
             });
