@@ -186,7 +186,7 @@ pub(crate) enum Verb {
     Status,
     /// Show the versions of this command and of the daemon
     Version,
-    /// Show help of a command, or on a topic: exit-codes, environment, formatting, ids, states, time
+    /// Show help of a command or on a topic
     Help(admin::help::HelpArgs),
 }
 

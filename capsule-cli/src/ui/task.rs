@@ -36,7 +36,7 @@ pub(crate) fn listing(ui: &Ui, tasks: &[TaskView]) -> Listing {
     if users {
         head.insert(3, "USER");
     }
-    let mut table = Table::new(head);
+    let mut table = Table::new(head).sparing(&["USER", "OWNER", "TRY", "TOOK", "AGE"]);
     for task in tasks {
         let status = Cell::new(status_word(task)).style(color::of(task.status()));
         let mut row = vec![

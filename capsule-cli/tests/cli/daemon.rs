@@ -7,7 +7,7 @@ use capsule_proto::v1::daemon_server::Daemon;
 use capsule_proto::v1::submit_request::Work;
 use capsule_proto::v1::tasks_server::Tasks;
 use capsule_proto::v1::*;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Result};
 
 use crate::fake::{Served, State, refusal, task};
@@ -254,7 +254,8 @@ impl Tasks for Served {
         let mut state = self.0.lock();
         state.heard.push(format!("cancel grace={:?} dry={}", request.grace_ms, request.dry_run));
         let found = state.matching(&request.targets.unwrap_or_default())?;
-        if !request.dry_run {
+        let acts = !request.dry_run && !state.deaf;
+        if acts {
             state.endless = false;
             state.ending = TaskView { status: Status::Cancelled.into(), ..TaskView::default() };
         }
@@ -272,7 +273,9 @@ impl Tasks for Served {
                 exit: 0,
             })
             .collect();
-        self.0.cancelled.notify_waiters();
+        if acts {
+            self.0.cancelled.notify_waiters();
+        }
         Ok(Response::new(ActionReply { results }))
     }
 
@@ -325,6 +328,9 @@ impl Tasks for Served {
             found.into_iter().map(|task| event(1, watch_event::Event::Task(task))).collect();
         events.push(event(2, watch_event::Event::Ready(Counts::default())));
         events.push(event(3, watch_event::Event::Removed(7)));
+        if self.0.lock().endless {
+            return Ok(Response::new(Box::pin(sent(events).chain(tokio_stream::pending()))));
+        }
         Ok(Response::new(sent(events)))
     }
 }

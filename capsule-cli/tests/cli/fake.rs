@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) ending: TaskView,
     /// Tasks do not end until they are cancelled.
     pub(crate) endless: bool,
+    /// A cancel changes nothing.
+    pub(crate) deaf: bool,
     /// Answers of these methods.
     pub(crate) refusals: HashMap<&'static str, Status>,
     /// Said of the next submits.

@@ -16,3 +16,5 @@ mod run;
 mod steer;
 #[cfg(test)]
 mod submit;
+#[cfg(test)]
+mod terminal;
