@@ -136,7 +136,7 @@ impl Ui {
         if silent || !io::stdin().is_terminal() || !self.talk_tty {
             let message = format!("{question} nobody can be asked");
             return Err(CliError::new(Exit::Declined, "not_confirmed", message)
-                .hint("say yes beforehand: add --yes"));
+                .hint(format!("say yes beforehand    {} --yes", task::this_command())));
         }
         write!(io::stderr().lock(), "{question} Continue? [y/N] ")?;
         let mut answer = String::new();

@@ -226,6 +226,12 @@ fn arguments(reply: &ShowReply) -> String {
     reply.payload_json.clone()
 }
 
+/// The command line of this process, to be typed again.
+pub(crate) fn this_command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    format!("capsule {}", shell_line(&words.collect::<Vec<_>>()))
+}
+
 /// A command line that a shell would read the same way.
 pub(crate) fn shell_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);

@@ -80,12 +80,19 @@ pub(crate) struct Ended {
 impl Fake {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared::default());
         shared.lock().ending.status = TaskStatus::Completed.into();
+        let mut fake = Self { shared, dir, stop: None, thread: None };
+        fake.serve();
+        fake
+    }
+
+    /// Begins to listen.
+    pub(crate) fn serve(&mut self) {
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Served(Arc::clone(&shared));
+        let service = Served(Arc::clone(&self.shared));
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -102,7 +109,16 @@ impl Fake {
                 }
             });
         });
-        Self { shared, dir, stop: Some(stop), thread: Some(thread) }
+        (self.stop, self.thread) = (Some(stop), Some(thread));
+    }
+
+    /// Dies with all connections; what it held stays.
+    pub(crate) fn die(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        drop(std::fs::remove_file(self.socket()));
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -144,10 +160,7 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.die();
     }
 }
 

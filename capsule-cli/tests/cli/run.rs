@@ -132,3 +132,31 @@ fn ctrl_c_leaves_the_task_alone_when_asked_to() {
     assert_eq!(rest, "1842 goes on: capsule tail 1842\n");
     assert!(!fake.lock().heard.iter().any(|heard| heard.starts_with("cancel")));
 }
+
+#[test]
+fn a_daemon_that_comes_back_is_followed_on() {
+    let mut fake = Fake::start();
+    let (child, mut out) = following(&fake, &["run", "--", "sleep", "99"]);
+    fake.die();
+    fake.lock().endless = false;
+    fake.lock().log = vec![chunk("out", b"ended\n")];
+    fake.serve();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    let ended = ended(child);
+    assert_eq!((ended.code, rest.as_str()), (0, "ended\n"), "{ended:?}");
+    assert!(ended.err.contains("the daemon went away"), "{}", ended.err);
+}
+
+#[test]
+fn waiting_for_a_daemon_can_be_given_up() {
+    let mut fake = Fake::start();
+    let (mut child, _out) = following(&fake, &["run", "--", "sleep", "99"]);
+    fake.die();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    err.read_line(&mut line).unwrap();
+    assert!(line.contains("the daemon went away"), "{line}");
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

@@ -60,8 +60,8 @@ fn params(what: &What) -> Result<Vec<Param>, CliError> {
         };
         let value = value_of(value)?;
         if let Err(error) = serde_json::from_str::<serde_json::Value>(&value) {
-            return Err(CliError::usage(format!("-P {name}: not JSON: {error}"))
-                .hint(format!("text needs no quotes with -p {name}=TEXT")));
+            let message = format!("-P {name}: not JSON: {error}; text goes by -p {name}=TEXT");
+            return Err(CliError::usage(message));
         }
         params.push(Param { name: name.to_owned(), value, json: true });
     }
@@ -73,8 +73,10 @@ fn value_of(value: &str) -> Result<String, CliError> {
     match value.strip_prefix('@') {
         None => Ok(value.to_owned()),
         Some(escaped) if escaped.starts_with('@') => Ok(escaped.to_owned()),
-        Some(file) => read_text(file)
-            .map_err(|error| error.hint(format!("for the text '@{file}' itself write '@@{file}'"))),
+        Some(file) => read_text(file).map_err(|error| {
+            let message = format!("{error}; for the text '@{file}' itself write '@@{file}'");
+            CliError::new(error.exit(), "unreadable", message)
+        }),
     }
 }
 

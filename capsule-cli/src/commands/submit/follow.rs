@@ -7,6 +7,7 @@ use capsule_proto::v1::{
     CancelRequest, ResultRequest, ShowRequest, TailEvent, TailRequest, Targets, TaskView,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use crate::client::Client;
@@ -16,6 +17,11 @@ use crate::ui::live::line::StatusLine;
 use crate::ui::live::log::{Decor, Log};
 use crate::ui::task::ended;
 use crate::ui::{escape, json, shape};
+
+/// How long a daemon that went away is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks for it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a task is followed.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +57,9 @@ pub(super) async fn follow(
     let mut line = StatusLine::new(context.ui.clone());
     let mut task = task;
     let id = task.id;
-    let request = TailRequest { id: id.to_string(), follow: true, ..TailRequest::default() };
-    let mut stream = client.answer(client.tasks().tail(request)).await?;
+    let mut request = TailRequest { id: id.to_string(), follow: true, ..TailRequest::default() };
+    let mut client = client.clone();
+    let mut stream = client.answer(client.tasks().tail(request.clone())).await?;
     let mut asked = false;
     loop {
         match next(&mut stream, &mut interrupts, context.ui.talk_tty).await {
@@ -60,6 +67,9 @@ pub(super) async fn follow(
                 Event::Chunk(chunk) => {
                     line.clear(&chunk.data);
                     log.write(&chunk)?;
+                    if !chunk.cursor.is_empty() {
+                        request.cursor = chunk.cursor;
+                    }
                 }
                 Event::Task(view) => task = view,
             },
@@ -67,33 +77,76 @@ pub(super) async fn follow(
             Next::Interrupt if how.detach || asked => {
                 line.clear(&[]);
                 log.finish()?;
-                goes_on(id);
-                return Ok(Exit::Interrupted);
+                return Ok(leave(id));
             }
             Next::Interrupt => {
                 asked = true;
                 line.clear(&[]);
                 context.ui.talk(&format!("cancelling {id} (Ctrl-C again leaves it alone)"));
-                cancel(client, id).await?;
+                cancel(&client, id).await?;
             }
             Next::End => break,
             Next::Failed(status) => {
                 line.clear(&[]);
-                return Err(client.explain(status).await);
+                let back = resume(context, &client, &request, status);
+                let Some(back) = unless_interrupted(&mut interrupts, back).await? else {
+                    return Ok(leave(id));
+                };
+                (client, stream) = back;
             }
         }
     }
     log.finish()?;
     if !ended(task.status()) {
-        task = super::super::task::wait::ended(client, id).await?;
+        let end = super::super::task::wait::ended(&client, id);
+        let Some(view) = unless_interrupted(&mut interrupts, end).await? else {
+            return Ok(leave(id));
+        };
+        task = view;
     }
     line.end(&task);
-    conclude(context, client, &task, how).await
+    conclude(context, &client, &task, how).await
 }
 
-/// Says that a task is not touched by our leaving.
-pub(crate) fn goes_on(id: u64) {
+/// Connects again to a daemon that went away: the task goes on without it.
+async fn resume(
+    context: &Context,
+    client: &Client,
+    request: &TailRequest,
+    status: tonic::Status,
+) -> Result<(Client, Streaming<TailEvent>), CliError> {
+    let lost = client.explain(status).await;
+    if lost.exit() != Exit::Unreachable {
+        return Err(lost);
+    }
+    context.ui.talk("the daemon went away; waiting for it to come back");
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        tokio::time::sleep(PAUSE).await;
+        let Ok(client) = context.client().await else { continue };
+        if let Ok(stream) = client.answer(client.tasks().tail(request.clone())).await {
+            return Ok((client, stream));
+        }
+    }
+    Err(lost)
+}
+
+/// The value, or nothing when Ctrl-C comes first.
+async fn unless_interrupted<T>(
+    interrupts: &mut Signal,
+    value: impl Future<Output = Result<T, CliError>>,
+) -> Result<Option<T>, CliError> {
+    tokio::select! {
+        biased;
+        _ = interrupts.recv() => Ok(None),
+        value = value => value.map(Some),
+    }
+}
+
+/// Says that the task is not touched by our leaving.
+fn leave(id: u64) -> Exit {
     crate::ui::warn(&format!("{id} goes on: capsule tail {id}"));
+    Exit::Interrupted
 }
 
 enum Next {

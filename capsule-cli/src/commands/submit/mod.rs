@@ -47,7 +47,7 @@ impl SubmitArgs {
         }
         if self.follow {
             let how = How { detach: true, by_code: false, data: Data::Nothing };
-            return follow::follow(context, &client, task, how).await;
+            return Box::pin(follow::follow(context, &client, task, how)).await;
         }
         if self.wait {
             let task = super::task::wait::ended(&client, task.id).await?;

@@ -38,7 +38,7 @@ impl RunArgs {
         let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
         let data = if program { Data::Output } else { Data::Result };
         let how = How { detach: self.detach_on_interrupt, by_code, data };
-        follow::follow(context, &client, task, how).await
+        Box::pin(follow::follow(context, &client, task, how)).await
     }
 }
 
