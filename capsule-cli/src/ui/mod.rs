@@ -114,7 +114,12 @@ impl Ui {
     }
 
     fn lines(&self, lines: &[String]) -> Result<(), CliError> {
-        lines.iter().try_for_each(|line| self.say(line))
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.block(&text)
     }
 
     /// Prints text that brings its own line ends.

@@ -24,8 +24,6 @@ use crate::ui::{escape, shape};
     after_help = "Examples:\n  capsule cancel 1842\n  capsule cancel 1842 --now\n  capsule cancel --status running --all --yes"
 )]
 pub(crate) struct CancelArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Kill at once
     #[arg(long, conflicts_with = "grace")]
     now: bool,
@@ -41,6 +39,8 @@ pub(crate) struct CancelArgs {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl CancelArgs {

@@ -17,8 +17,6 @@ use crate::error::{CliError, Exit};
     after_help = "Examples:\n  capsule retry 1842 --timeout 20m\n  capsule retry --status failed --since 1h --all --yes"
 )]
 pub(crate) struct RetryArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Submit a copy under a new id; this is how a completed task is run again
     #[arg(long)]
     as_new: bool,
@@ -31,6 +29,8 @@ pub(crate) struct RetryArgs {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl RetryArgs {

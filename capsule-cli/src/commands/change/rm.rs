@@ -12,11 +12,11 @@ use crate::error::{CliError, Exit};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  capsule rm 1842\n  capsule rm --status cancelled --all --yes")]
 pub(crate) struct RmArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl RmArgs {

@@ -11,6 +11,7 @@ use crate::args::words::{Call, Work};
 use crate::client::Client;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
+use crate::ui::escape;
 
 /// The definitions of a name; all of them for an empty one.
 pub(crate) async fn fetch(
@@ -135,7 +136,7 @@ pub(super) fn command(definition: &Definition, verb: &str) -> Command {
     let mut taken = BTreeSet::new();
     let mut command = Command::new(definition.name.clone())
         .bin_name(format!("capsule {verb} {}", definition.name))
-        .about(definition.help.clone())
+        .about(escape::block(&definition.help).into_owned())
         .disable_help_flag(true)
         .disable_version_flag(true)
         .no_binary_name(false);
@@ -224,7 +225,7 @@ fn value_name(parameter: &Parameter) -> String {
 fn help_text(parameter: &Parameter) -> String {
     let mut parts = Vec::new();
     if !parameter.help.is_empty() {
-        parts.push(parameter.help.clone());
+        parts.push(escape::block(&parameter.help).into_owned());
     }
     if parameter.required {
         parts.push("[required]".to_owned());

@@ -132,7 +132,7 @@ async fn resume(
 }
 
 /// The value, or nothing when Ctrl-C comes first.
-async fn unless_interrupted<T>(
+pub(super) async fn unless_interrupted<T>(
     interrupts: &mut Signal,
     value: impl Future<Output = Result<T, CliError>>,
 ) -> Result<Option<T>, CliError> {
@@ -144,7 +144,7 @@ async fn unless_interrupted<T>(
 }
 
 /// Says that the task is not touched by our leaving.
-fn leave(id: u64) -> Exit {
+pub(super) fn leave(id: u64) -> Exit {
     crate::ui::warn(&format!("{id} goes on: capsule tail {id}"));
     Exit::Interrupted
 }

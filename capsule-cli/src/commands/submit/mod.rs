@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 use capsule_proto::v1::submit_request::Work as Wire;
 use capsule_proto::v1::{SubmitReply, SubmitRequest, TaskView};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{Context, outcome};
 use crate::args::Format;
 use crate::args::submit::{SubmitArgs, What};
@@ -22,7 +24,7 @@ use crate::args::words::Work;
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::ui::task::submitted;
-use crate::ui::{json, shape};
+use crate::ui::{escape, json, shape};
 pub(crate) use definition::{fetch, unknown};
 use follow::{Data, How};
 
@@ -50,7 +52,11 @@ impl SubmitArgs {
             return Box::pin(follow::follow(context, &client, task, how)).await;
         }
         if self.wait {
-            let task = super::task::wait::ended(&client, task.id).await?;
+            let mut interrupts = signal(SignalKind::interrupt())?;
+            let end = super::task::wait::ended(&client, task.id);
+            let Some(task) = follow::unless_interrupted(&mut interrupts, end).await? else {
+                return Ok(follow::leave(task.id));
+            };
             return told_end(context, &task);
         }
         Ok(Exit::Done)
@@ -133,7 +139,8 @@ fn show_plan(context: &Context, reply: &SubmitReply) -> Result<Exit, CliError> {
         ui.value(&value)?;
         return Ok(Exit::Done);
     }
-    ui.talk(&format!("would submit {}  {}", task.name, task.summary));
+    let text = format!("would submit {}  {}", task.name, task.summary);
+    ui.talk(escape::line(&text).trim_end());
     if !reply.payload_json.is_empty() {
         ui.say(&format!("{:#}", json::embedded(&reply.payload_json)))?;
     }

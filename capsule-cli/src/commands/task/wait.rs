@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use capsule_proto::v1::{Targets, TaskView, WaitRequest};
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tonic::Streaming;
 
@@ -25,8 +25,6 @@ use crate::ui::{escape, shape, warn};
     after_help = "Examples:\n  capsule wait 1842 --timeout 5m\n  capsule wait --task sync_leads --status running --all"
 )]
 pub(crate) struct WaitArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// What to wait for
     #[arg(long = "for", value_name = "WHAT")]
     condition: Option<Until>,
@@ -36,6 +34,8 @@ pub(crate) struct WaitArgs {
     /// Wait no longer; 0 only looks
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 /// What to wait for.
@@ -56,13 +56,14 @@ impl WaitArgs {
         let request =
             WaitRequest { targets: Some(targets), until: self.until().to_owned(), any: self.any };
         let mut stream = client.answer(client.tasks().wait(request)).await?;
+        let mut interrupts = signal(SignalKind::interrupt())?;
         let mut worst = Exit::Done;
         let mut seen = false;
         let look = self.timeout.is_some_and(|timeout| timeout.is_zero());
         let timeout = if look { Some(Duration::from_millis(250)) } else { self.timeout };
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            match self.next(&client, &mut stream, deadline).await? {
+            match next(&client, (&mut stream, &mut interrupts), deadline).await? {
                 Next::Task(task) => {
                     seen = true;
                     tell(context, &task)?;
@@ -78,7 +79,7 @@ impl WaitArgs {
                 Next::RanOut if look => return Ok(Exit::Unfinished),
                 Next::RanOut => return Ok(Exit::WaitRanOut),
                 Next::Interrupt => {
-                    if let [id] = self.targets.ids.as_slice() {
+                    for id in &self.targets.ids {
                         warn(&format!("{id} goes on: capsule tail {id}"));
                     }
                     return Ok(Exit::Interrupted);
@@ -101,32 +102,6 @@ impl WaitArgs {
             (_, exit) => exit,
         }
     }
-
-    async fn next(
-        &self,
-        client: &Client,
-        stream: &mut Streaming<TaskView>,
-        deadline: Option<Instant>,
-    ) -> Result<Next, CliError> {
-        let mut interrupts = signal(SignalKind::interrupt())?;
-        let ran_out = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let next = tokio::select! {
-            biased;
-            _ = interrupts.recv() => return Ok(Next::Interrupt),
-            next = stream.message() => next,
-            () = ran_out => return Ok(Next::RanOut),
-        };
-        match next {
-            Ok(Some(task)) => Ok(Next::Task(Box::new(task))),
-            Ok(None) => Ok(Next::End),
-            Err(status) => Err(client.explain(status).await),
-        }
-    }
 }
 
 fn tell(context: &Context, task: &TaskView) -> Result<(), CliError> {
@@ -147,6 +122,30 @@ enum Next {
     End,
     RanOut,
     Interrupt,
+}
+
+async fn next(
+    client: &Client,
+    (stream, interrupts): (&mut Streaming<TaskView>, &mut Signal),
+    deadline: Option<Instant>,
+) -> Result<Next, CliError> {
+    let ran_out = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let next = tokio::select! {
+        biased;
+        _ = interrupts.recv() => return Ok(Next::Interrupt),
+        next = stream.message() => next,
+        () = ran_out => return Ok(Next::RanOut),
+    };
+    match next {
+        Ok(Some(task)) => Ok(Next::Task(Box::new(task))),
+        Ok(None) => Ok(Next::End),
+        Err(status) => Err(client.explain(status).await),
+    }
 }
 
 /// The task when it has ended.
