@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The daemon: owns the queue, the scheduler and the worker pool. See `ARCHITECTURE.md`.
+
+pub mod apps;
+pub mod book;
+pub mod clock;
+pub mod daemon;
+pub mod database;
+pub mod dispatcher;
+pub mod engine;
+pub mod jail;
+pub mod keeper;
+pub mod logs;
+pub mod rpc;
+pub mod runner;
+pub mod store;
+pub mod telemetry;
+pub mod text;
+pub mod work;

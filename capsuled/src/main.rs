@@ -1,1 +1,41 @@
-fn main() {}
+//! The daemon's program.
+
+use std::process::ExitCode;
+
+use capsuled::keeper::{self, KeeperArgs};
+use capsuled::{daemon, database, telemetry};
+use clap::{Parser, Subcommand};
+
+/// The daemon of Capsule: a durable task queue with a process-isolating worker pool.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the queue in the foreground (also without a subcommand).
+    Run(daemon::RunArgs),
+    /// Look after the database while no daemon runs.
+    #[command(subcommand)]
+    Db(database::DbCommand),
+    /// Own all children; started by the daemon.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Program::parse().command;
+    let result = match command.unwrap_or(Command::Run(daemon::RunArgs::default())) {
+        // First of all, because it must be alone in its process.
+        Command::Keeper(args) => keeper::run(&args).map_err(anyhow::Error::from),
+        Command::Run(args) => {
+            telemetry::start();
+            daemon::run(&args).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Db(command) => database::run(&command),
+    };
+    result.unwrap_or_else(|error| telemetry::explain(&error))
+}

@@ -23,7 +23,7 @@ pub(crate) async fn fetch(
     let request = DefinitionsRequest { app, name };
     match client.answer(client.apps().definitions(request)).await {
         Ok(reply) => Ok(reply.definitions),
-        Err(error) if error.exit() == Exit::Missing => Ok(Vec::new()),
+        Err(error) if matches!(error.code(), "unknown_task" | "not_found") => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -88,7 +88,8 @@ fn request(context: &Context, what: &What) -> Result<SubmitRequest, CliError> {
         Work::Program(argv) => Wire::Program(program::message(what, argv)?),
     };
     let options = Some(what.options.message()?);
-    Ok(SubmitRequest { work: Some(work), options, dry_run: what.dry_run })
+    let parent_task = std::env::var("CAPSULE_TASK_ID").ok().and_then(|id| id.parse().ok());
+    Ok(SubmitRequest { work: Some(work), options, dry_run: what.dry_run, parent_task })
 }
 
 /// Submits; an error about a task's arguments is told by clap with its hints.

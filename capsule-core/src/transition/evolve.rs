@@ -1,0 +1,103 @@
+//! Applies what happened.
+
+use crate::attempt::AttemptRecord;
+use crate::command::Edit;
+use crate::event::Event;
+use crate::task::{State, Task};
+use crate::time::Span;
+
+/// Applies what happened. With nothing there, only `Submitted` has an effect.
+pub fn evolve(task: &mut Option<Task>, event: &Event) {
+    if let Event::Submitted(new) = event {
+        *task = Some(new.as_ref().clone());
+    } else if let Some(task) = task {
+        apply(task, event);
+    }
+}
+
+fn apply(task: &mut Task, event: &Event) {
+    match event {
+        Event::Submitted(new) => *task = new.as_ref().clone(),
+        Event::BecamePending { at } => {
+            task.due_since = *at;
+            task.state = State::Pending { since: *at };
+        }
+        Event::Claimed { lease, revision } => {
+            task.attempts = lease.attempt;
+            task.last = Some(AttemptRecord::claimed(lease.attempt, lease.since, *revision));
+            task.state = State::Claimed { lease: *lease, cancel: None };
+        }
+        Event::Started { at, pid } => {
+            if let State::Claimed { lease, cancel } = &task.state {
+                let (lease, cancel) = (*lease, cancel.clone());
+                task.state = State::Running { lease, started: *at, pid: *pid, cancel };
+            }
+            if let Some(last) = &mut task.last {
+                last.started = Some(*at);
+                last.pid = Some(*pid);
+            }
+        }
+        Event::AttemptEnded(record) => task.last = Some(record.as_ref().clone()),
+        Event::ResultKept(result) => task.result = Some(result.clone()),
+        Event::FailureCounted => task.failures = task.failures.saturating_add(1),
+        Event::LossCounted => task.losses = task.losses.saturating_add(1),
+        Event::LossesForgotten => task.losses = 0,
+        Event::RetryScheduled { due } => task.state = State::Retry { due: *due },
+        Event::Rescheduled { due } => {
+            task.due_since = *due;
+            task.state = match task.state {
+                State::Retry { .. } => State::Retry { due: *due },
+                State::Scheduled { .. }
+                | State::Pending { .. }
+                | State::Claimed { .. }
+                | State::Running { .. }
+                | State::Ended { .. } => State::Scheduled { due: *due },
+            };
+        }
+        Event::CancelRequested(request) => {
+            if let State::Claimed { cancel, .. } | State::Running { cancel, .. } = &mut task.state {
+                *cancel = Some(request.clone());
+            }
+        }
+        Event::DependencyMet { task: other } => task.spec.after.retain(|d| d.task != *other),
+        Event::Ended { at, outcome } => {
+            task.state = State::Ended { at: *at, outcome: outcome.clone() };
+        }
+        Event::BudgetRenewed { retries, timeout } => {
+            task.failures = 0;
+            task.losses = 0;
+            task.result = None;
+            task.spec.after.clear();
+            task.spec.retries = retries.unwrap_or(task.spec.retries);
+            set_timeout(task, *timeout);
+        }
+        Event::Edited(edit) => change(task, edit),
+    }
+}
+
+fn change(task: &mut Task, edit: &Edit) {
+    let spec = &mut task.spec;
+    spec.priority = edit.priority.unwrap_or(spec.priority);
+    spec.hold = edit.hold.unwrap_or(spec.hold);
+    spec.retries = edit.retries.unwrap_or(spec.retries);
+    if let Some(queue) = &edit.queue {
+        spec.queue.clone_from(queue);
+    }
+    if let Some(name) = &edit.display_name {
+        spec.display_name.clone_from(name);
+    }
+    for (label, value) in &edit.labels {
+        if value.is_empty() {
+            spec.labels.remove(label);
+        } else {
+            spec.labels.insert(label.clone(), value.clone());
+        }
+    }
+    set_timeout(task, edit.timeout);
+}
+
+fn set_timeout(task: &mut Task, timeout: Option<Span>) {
+    if let Some(span) = timeout {
+        task.spec.timeout = Some(span).filter(|span| *span != Span::ZERO);
+    }
+}

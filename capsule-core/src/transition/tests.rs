@@ -1,0 +1,1 @@
+//! Histories built from the task's own state.

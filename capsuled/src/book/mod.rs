@@ -1,0 +1,370 @@
+//! What the engine knows in memory of all tasks: rebuilt from the store at each start, changed
+//! only by the engine, and only together with a commit.
+//!
+//! It must not know the store, the keeper or the wire. Invariant: it says the same as a new book
+//! made of the stored tasks, but for the attempts that linger.
+
+mod entry;
+mod filter;
+mod gates;
+mod locks;
+mod symbols;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use capsule_core::id::{AttemptNumber, TaskId, Uuid};
+use capsule_core::pick::{Lane, Ready};
+use capsule_core::task::{Status, Task};
+use capsule_core::time::Timestamp;
+
+use crate::apps::Apps;
+
+pub use self::entry::Entry;
+pub use self::filter::Filter;
+pub use self::gates::{Gate, GateKind};
+pub use self::locks::{LockId, Locks};
+pub use self::symbols::{Symbol, Symbols};
+
+/// Everything the engine knows in memory.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Shared names.
+    pub symbols: Symbols,
+    /// Every task that is not pruned.
+    pub entries: BTreeMap<TaskId, Entry>,
+    /// How many tasks are in each status.
+    pub counts: Counts,
+    /// The tasks that may start as soon as their lane is open.
+    pub ready: Ready,
+    /// Who holds and who waits.
+    pub locks: Locks,
+    /// Settings of queues.
+    pub queues: BTreeMap<String, Queue>,
+    /// Apps and their task definitions.
+    pub apps: Apps,
+    /// Tasks that the definition in force does not fit, and why.
+    pub unfit: HashMap<TaskId, String>,
+    name_limits: HashMap<(Symbol, Symbol), u32>,
+    /// Attempts whose verdict is durable while processes of their tree still live: they keep
+    /// their slot and their lock.
+    pub lingering: HashMap<TaskId, AttemptNumber>,
+    /// How many attempts may run at once.
+    pub slots: u32,
+    /// Nothing new starts.
+    pub draining: bool,
+    /// Why nothing new starts although it could: a full disk, say.
+    pub degraded: BTreeMap<&'static str, String>,
+    /// The keeper that runs attempts, while it is connected.
+    pub keeper: Option<Keeper>,
+    alarms: BTreeSet<(Timestamp, TaskId)>,
+    by_key: HashMap<Box<str>, TaskId>,
+    unfinished: HashMap<LockId, BTreeSet<TaskId>>,
+    dependants: HashMap<TaskId, BTreeSet<TaskId>>,
+    live: Live,
+}
+
+/// How many tasks are in each status.
+#[derive(Clone, Debug, Default)]
+pub struct Counts([u64; Status::ALL.len()]);
+
+/// Settings of a queue; a queue without any is open and has no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub struct Queue {
+    /// Nothing of it starts.
+    #[n(0)]
+    pub paused: bool,
+    /// Why it is paused.
+    #[n(1)]
+    pub note: String,
+    /// How many of it run at once.
+    #[n(2)]
+    pub limit: Option<u32>,
+    /// Since when it is paused.
+    #[n(3)]
+    pub since: Timestamp,
+}
+
+/// The keeper as it introduced itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// Its life.
+    pub instance: Uuid,
+    /// Its process.
+    pub pid: u32,
+    /// How it tells processes apart: `cgroup` or `reaper`.
+    pub attribution: String,
+}
+
+/// Live attempts by what limits them.
+#[derive(Debug, Default)]
+struct Live {
+    all: u32,
+    by_queue: HashMap<u32, u32>,
+    by_name: HashMap<(u32, u32), u32>,
+}
+
+impl Book {
+    /// An empty book for so many slots.
+    pub fn new(slots: u32) -> Self {
+        Self { slots, ..Self::default() }
+    }
+
+    /// Notes what became of a task: `None` = it is no longer there.
+    pub fn apply(&mut self, before: Option<&Task>, after: Option<&Task>) {
+        if let Some(task) = before {
+            self.take_out(task);
+        }
+        if let Some(task) = after {
+            self.put_in(task);
+        }
+    }
+
+    fn put_in(&mut self, task: &Task) {
+        let entry = Entry::of(task, &mut self.symbols);
+        self.counts.add(entry.status, 1);
+        if let Some(at) = entry.alarm {
+            self.alarms.insert((at, task.id));
+        }
+        if let Some(key) = &task.spec.key {
+            self.by_key.insert(key_of(&task.spec.app, &task.spec.name, key), task.id);
+        }
+        for dependency in &task.spec.after {
+            self.dependants.entry(dependency.task).or_default().insert(task.id);
+        }
+        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+        if let Some(lock) = lock.as_ref().filter(|_| !entry.status.is_ended()) {
+            self.unfinished.entry(lock.clone()).or_default().insert(task.id);
+        }
+        if entry.is_live() {
+            self.occupy(entry.lane(), 1);
+            if let Some(lock) = &lock {
+                self.locks.acquire(lock, task.id, &mut self.ready);
+            }
+        } else if entry.is_ready() && self.may_stand(task.id) {
+            self.stand(task.id, &entry, lock.as_ref());
+        }
+        self.entries.insert(task.id, entry);
+    }
+
+    fn take_out(&mut self, task: &Task) {
+        let Some(entry) = self.entries.remove(&task.id) else { return };
+        self.unfit.remove(&task.id);
+        self.counts.add(entry.status, -1);
+        if let Some(at) = entry.alarm {
+            self.alarms.remove(&(at, task.id));
+        }
+        if let Some(key) = &task.spec.key {
+            let key = key_of(&task.spec.app, &task.spec.name, key);
+            if self.by_key.get(&key) == Some(&task.id) {
+                self.by_key.remove(&key);
+            }
+        }
+        for dependency in &task.spec.after {
+            if let Some(waiting) = self.dependants.get_mut(&dependency.task) {
+                waiting.remove(&task.id);
+                if waiting.is_empty() {
+                    self.dependants.remove(&dependency.task);
+                }
+            }
+        }
+        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+        if let Some(lock) = &lock
+            && let Some(tasks) = self.unfinished.get_mut(lock)
+        {
+            tasks.remove(&task.id);
+            if tasks.is_empty() {
+                self.unfinished.remove(lock);
+            }
+        }
+        if entry.is_live() {
+            self.occupy(entry.lane(), -1);
+            if let Some(lock) = &lock {
+                self.locks.release(lock, task.id, &mut self.ready);
+            }
+        } else if entry.is_ready() {
+            let (lane, rank) = (entry.lane(), entry.rank(task.id));
+            match &lock {
+                Some(lock) => self.locks.leave(lock, lane, rank, &mut self.ready),
+                None => self.ready.remove(lane, rank),
+            }
+        }
+    }
+
+    fn stand(&mut self, id: TaskId, entry: &Entry, lock: Option<&LockId>) {
+        let (lane, rank) = (entry.lane(), entry.rank(id));
+        match lock {
+            Some(lock) => self.locks.wait(lock, lane, rank, &mut self.ready),
+            None => self.ready.insert(lane, rank),
+        }
+    }
+
+    fn occupy(&mut self, lane: Lane, change: i32) {
+        for count in [
+            &mut self.live.all,
+            self.live.by_queue.entry(lane.queue).or_default(),
+            self.live.by_name.entry((lane.app, lane.name)).or_default(),
+        ] {
+            *count = count.saturating_add_signed(change);
+        }
+    }
+
+    /// The verdict of this attempt is durable, but processes of its tree live on: its slot and
+    /// its lock stay taken. Call it after [`Book::apply`] of the verdict.
+    pub fn linger(&mut self, task: &Task, attempt: AttemptNumber) {
+        let Some(entry) = self.entries.get(&task.id).cloned() else { return };
+        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+        if entry.is_ready() {
+            let (lane, rank) = (entry.lane(), entry.rank(task.id));
+            match &lock {
+                Some(lock) => self.locks.leave(lock, lane, rank, &mut self.ready),
+                None => self.ready.remove(lane, rank),
+            }
+        }
+        self.lingering.insert(task.id, attempt);
+        self.occupy(entry.lane(), 1);
+        if let Some(lock) = &lock {
+            self.locks.acquire(lock, task.id, &mut self.ready);
+        }
+    }
+
+    /// The last process of a lingering attempt is gone.
+    pub fn gone(&mut self, id: TaskId, attempt: AttemptNumber) {
+        if self.lingering.get(&id) != Some(&attempt) {
+            return;
+        }
+        self.lingering.remove(&id);
+        let Some(entry) = self.entries.get(&id).cloned() else { return };
+        self.occupy(entry.lane(), -1);
+        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+        if let Some(lock) = &lock {
+            self.locks.release(lock, id, &mut self.ready);
+        }
+        if entry.is_ready() && self.may_stand(id) {
+            self.stand(id, &entry, lock.as_ref());
+        }
+    }
+
+    fn may_stand(&self, id: TaskId) -> bool {
+        !self.lingering.contains_key(&id) && !self.unfit.contains_key(&id)
+    }
+
+    /// A picked task does not fit its definition: it waits until that changes.
+    pub fn park(&mut self, task: &Task, why: String) {
+        if let (Some(entry), Some(key)) = (self.entries.get(&task.id), &task.spec.lock) {
+            let lock: LockId = (entry.app, key.as_str().into());
+            let (lane, rank) = (entry.lane(), entry.rank(task.id));
+            self.locks.leave(&lock, lane, rank, &mut self.ready);
+        }
+        self.unfit.insert(task.id, why);
+    }
+
+    /// The definitions of an app are others: its parked tasks get another look, and its limits
+    /// are those of the revision in force.
+    pub fn definitions_changed(&mut self, app: &str) {
+        let symbol = self.symbols.intern(app);
+        self.name_limits.retain(|(owner, _), _| *owner != symbol);
+        let revision = self.apps.get(app).and_then(|app| app.in_force()).cloned();
+        for definition in revision.iter().flat_map(|revision| revision.definitions.values()) {
+            if let Some(limit) = definition.concurrency {
+                let name = self.symbols.intern(&definition.name);
+                self.name_limits.insert((symbol, name), limit);
+            }
+        }
+        let parked: Vec<TaskId> = self.unfit.keys().copied().collect();
+        for id in parked {
+            let Some(entry) = self.entries.get(&id).filter(|entry| entry.app == symbol).cloned()
+            else {
+                continue;
+            };
+            self.unfit.remove(&id);
+            if entry.is_ready() && self.may_stand(id) {
+                let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+                self.stand(id, &entry, lock.as_ref());
+            }
+        }
+    }
+
+    /// The task that starts next, taken out of its lane; `None` = a gate holds for all.
+    pub fn pick(&mut self) -> Option<TaskId> {
+        if self.draining || self.keeper.is_none() || !self.degraded.is_empty() {
+            return None;
+        }
+        if self.live.all >= self.slots {
+            return None;
+        }
+        let Self { ready, symbols, queues, name_limits, live, .. } = self;
+        ready.pop(|lane| {
+            let queue = queues.get(symbols.name(Symbol(lane.queue)));
+            let open = queue.is_none_or(|queue| {
+                let running = live.by_queue.get(&lane.queue).copied().unwrap_or(0);
+                !queue.paused && queue.limit.is_none_or(|limit| running < limit)
+            });
+            let limit = name_limits.get(&(Symbol(lane.app), Symbol(lane.name)));
+            let running = live.by_name.get(&(lane.app, lane.name)).copied().unwrap_or(0);
+            open && limit.is_none_or(|limit| running < *limit)
+        })
+    }
+
+    /// The next instant at which the clock does something, and to whom.
+    pub fn next_alarm(&self) -> Option<(Timestamp, TaskId)> {
+        self.alarms.first().copied()
+    }
+
+    /// The task that an idempotency key stands for.
+    pub fn by_key(&self, app: &str, name: &str, key: &str) -> Option<TaskId> {
+        self.by_key.get(&key_of(app, name, key)).copied()
+    }
+
+    /// Unfinished tasks under a lock, oldest first.
+    pub fn unfinished(&self, app: &str, key: &str) -> Vec<TaskId> {
+        let Some(app) = self.symbols.find(app) else { return Vec::new() };
+        let lock: LockId = (app, key.into());
+        self.unfinished.get(&lock).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Tasks that wait for this one.
+    pub fn dependants(&self, id: TaskId) -> Vec<TaskId> {
+        self.dependants.get(&id).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Attempts that hold a slot, lingering ones too.
+    pub const fn slots_used(&self) -> u32 {
+        self.live.all
+    }
+
+    /// Live attempts of a queue.
+    pub fn running_in_queue(&self, queue: &str) -> u32 {
+        self.symbols
+            .find(queue)
+            .and_then(|symbol| self.live.by_queue.get(&symbol.0).copied())
+            .unwrap_or(0)
+    }
+
+    fn running_of_name(&self, entry: &Entry) -> u32 {
+        self.live.by_name.get(&(entry.app.0, entry.name.0)).copied().unwrap_or(0)
+    }
+}
+
+impl Counts {
+    fn add(&mut self, status: Status, change: i64) {
+        if let Some(count) = self.0.get_mut(status as usize) {
+            *count = count.saturating_add_signed(change);
+        }
+    }
+
+    /// How many tasks are in this status.
+    pub fn of(&self, status: Status) -> u64 {
+        self.0.get(status as usize).copied().unwrap_or(0)
+    }
+
+    /// Each status with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Status, u64)> {
+        Status::ALL.into_iter().map(|status| (status, self.of(status)))
+    }
+}
+
+fn key_of(app: &str, name: &str, key: &str) -> Box<str> {
+    format!("{app}\0{name}\0{key}").into()
+}

@@ -1,0 +1,350 @@
+//! The only place that knows all parts: builds them, runs them, stops them in order.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use capsule_core::time::Span;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{User, geteuid};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock as _, SystemClock};
+use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
+use crate::engine::{Engine, EngineThread, Parts};
+use crate::keeper::{self, Choice, KeeperArgs};
+use crate::logs::LogDir;
+use crate::rpc::{self, About, Api};
+use crate::store::{SideFiles, SledStore, StateDir, StoreError};
+
+/// What `capsuled run` is told.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct RunArgs {
+    /// Where the queue, logs and side files live [default: `$XDG_STATE_HOME/capsule`].
+    #[arg(long, value_name = "DIR", env = "CAPSULE_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The socket to serve [default: `$XDG_RUNTIME_DIR/capsule/capsuled.sock`].
+    #[arg(long, value_name = "PATH", env = "CAPSULE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// How many processes run at once [default: the number of cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slots: Option<u32>,
+    /// How processes are attributed to attempts.
+    #[arg(long, value_enum, default_value = "auto", hide = true)]
+    pub attribution: Option<Choice>,
+}
+
+/// The longest path that a Unix socket takes (unix(7): 108 bytes with the ending zero).
+const SOCKET_PATH_MAX: usize = 107;
+/// How long a Ctrl-C waits for running tasks before it stops them.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between SIGTERM and SIGKILL of tasks that a Ctrl-C stops.
+const LAST_GRACE: Span = Span::from_secs(5);
+/// How long calls in flight may take when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+/// It cannot start, or the store failed while it ran; the message says what to do.
+pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let runtime_dir = runtime_dir();
+    let socket = args.socket.clone().unwrap_or_else(|| runtime_dir.join("capsuled.sock"));
+    check_socket_path(&socket)?;
+    let state_dir = match &args.state_dir {
+        Some(dir) => dir.clone(),
+        None => default_state_dir()?,
+    };
+    make_private(&runtime_dir)?;
+    let state = StateDir::open(&state_dir).map_err(explain)?;
+    let clock = SystemClock;
+    let started = jiff::Timestamp::from_microsecond(clock.now().0).context("reading the clock")?;
+    let opened = SledStore::open(&state, started).map_err(explain)?;
+    tracing::info!(state_dir = %state.root().display(), records = ?opened.found.records, "the store is whole");
+    let side = SideFiles::new(&state);
+    let store_uuid = opened.found.uuid;
+    let parts = Parts {
+        store: Arc::new(opened.store),
+        side,
+        clock: Arc::new(clock),
+        slots: args.slots.unwrap_or_else(cores),
+        boot_id: boot_id(),
+        state_dir: state.root().to_path_buf(),
+    };
+    let (engine, thread, effects) = Engine::start(parts)?;
+    let keeper_args = KeeperArgs {
+        runtime_dir: runtime_dir.clone(),
+        uuid: store_uuid,
+        attribution: args.attribution.unwrap_or(Choice::Auto),
+        linger_secs: 60,
+    };
+    let (quit, quit_told) = watch::channel(None);
+    let logs = Arc::new(LogDir::open(state.logs())?);
+    let dispatcher = Dispatcher {
+        engine: engine.clone(),
+        effects,
+        access: KeeperAccess {
+            socket: keeper::socket_path(&runtime_dir, store_uuid),
+            store: store_uuid,
+            logs: logs.handle()?,
+            start: Arc::new(move || start_keeper(&keeper_args)),
+        },
+        surroundings: Surroundings {
+            work: state.work(),
+            socket: std::path::absolute(&socket)?,
+            programs: std::env::current_exe()
+                .ok()
+                .and_then(|program| program.parent().map(Path::to_path_buf)),
+        },
+        quit: quit_told,
+    };
+    let about = About {
+        state_dir: state.root().to_path_buf(),
+        socket: socket.clone(),
+        store_uuid: store_uuid.to_string(),
+        started: clock.now(),
+    };
+    let ending = CancellationToken::new();
+    let api = Api::new(engine.clone(), logs, about, ending.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async move {
+        let listener = listen(&socket)?;
+        let running = Running { engine, thread, dispatcher, api, quit, ending };
+        let ended = running.until_ended(listener).await;
+        // Left behind it would only be found stale.
+        drop(std::fs::remove_file(&socket));
+        ended
+    });
+    runtime.shutdown_timeout(FAREWELL);
+    drop(state);
+    ended
+}
+
+struct Running {
+    engine: Engine,
+    thread: EngineThread,
+    dispatcher: Dispatcher,
+    api: Api,
+    quit: watch::Sender<Option<bool>>,
+    ending: CancellationToken,
+}
+
+/// What made the daemon end.
+enum End {
+    /// SIGTERM: running tasks go on under the keeper.
+    Leave,
+    /// Ctrl-C in the foreground: running tasks are stopped and put back.
+    Interrupt,
+}
+
+impl Running {
+    async fn until_ended(self, listener: UnixListener) -> anyhow::Result<()> {
+        let Self { engine, thread, dispatcher, api, quit, ending } = self;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let dispatching = tokio::spawn(dispatcher.run());
+        let socket = api.about.socket.display().to_string();
+        let mut serving = tokio::spawn(rpc::serve(listener, api));
+        let mut deciding = tokio::task::spawn_blocking(move || thread.join());
+        tracing::info!(socket, "ready");
+        let end = tokio::select! {
+            _ = interrupt.recv() => End::Interrupt,
+            _ = terminate.recv() => End::Leave,
+            decided = &mut deciding => return fail(decided),
+            served = &mut serving => {
+                served?.context("serving the socket")?;
+                End::Leave
+            }
+        };
+        let kill = match end {
+            End::Leave => false,
+            End::Interrupt => {
+                stop_tasks(&engine, &mut interrupt).await;
+                true
+            }
+        };
+        quit.send_replace(Some(kill));
+        drop(tokio::time::timeout(FAREWELL, dispatching).await);
+        ending.cancel();
+        drop(tokio::time::timeout(FAREWELL, &mut serving).await);
+        engine.close().await;
+        tracing::info!("ended");
+        fail(deciding.await)
+    }
+}
+
+type Joined =
+    Result<std::thread::Result<Result<(), crate::engine::EngineError>>, tokio::task::JoinError>;
+
+/// The engine's own end: nothing when it was asked to, else the reason.
+fn fail(joined: Joined) -> anyhow::Result<()> {
+    match joined? {
+        Ok(result) => result.context("the store failed, so nothing more is acknowledged"),
+        Err(_) => bail!("the engine panicked; restart the daemon, it recovers what is on disk"),
+    }
+}
+
+/// Stops starting, waits a while, then stops what runs; a second Ctrl-C does so at once.
+async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal) {
+    drop(engine.drain(true).await);
+    let running = engine.book().slots_used();
+    if running > 0 {
+        tracing::info!(running, "waiting for running tasks, Ctrl-C stops them now");
+    }
+    let calm = tokio::select! {
+        calm = tokio::time::timeout(PATIENCE, idle(engine)) => calm.is_ok(),
+        _ = interrupt.recv() => false,
+    };
+    if calm {
+        return;
+    }
+    let stopped = engine.stop_all(LAST_GRACE).await.unwrap_or_default();
+    let ids: Vec<String> = stopped.iter().map(ToString::to_string).collect();
+    tracing::info!(tasks = ids.join(" "), "stopped and put back");
+    let grace = LAST_GRACE.to_std() + Duration::from_secs(2);
+    tokio::select! {
+        _ = tokio::time::timeout(grace, idle(engine)) => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Waits until no attempt holds a slot.
+async fn idle(engine: &Engine) {
+    let mut feed = engine.feed().cursor();
+    while engine.book().slots_used() > 0 {
+        if engine.feed().next(&mut feed).await.is_err() {
+            feed = engine.feed().cursor();
+        }
+    }
+}
+
+/// Starts the keeper: the only process that the daemon starts itself. Returns when it listens.
+#[expect(clippy::disallowed_methods, reason = "the keeper is started here and nowhere else")]
+fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    let output = Command::new(&program)
+        .args(args.argv())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    let code = output.status.code();
+    if output.status.success() || code == Some(i32::from(keeper::EXIT_ALREADY_RUNNING)) {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("the keeper did not start ({}): {}", output.status, said.trim())))
+}
+
+/// Binds the socket for its owner only. A stale one is replaced; one that answers, or something
+/// that is no socket of ours, is left alone.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
+        Ok(found) if !found.file_type().is_socket() => {
+            bail!("{} exists and is not a socket; name another with --socket", path.display())
+        }
+        Ok(found) if found.uid() != geteuid().as_raw() => {
+            bail!(
+                "{} is a socket of uid {}; name another with --socket",
+                path.display(),
+                found.uid()
+            )
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => bail!("another daemon serves {}; see it with capsule status", path.display()),
+            Err(_) => std::fs::remove_file(path)
+                .with_context(|| format!("removing the stale socket {}", path.display()))?,
+        },
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound.with_context(|| format!("binding the socket {}", path.display()))
+}
+
+fn check_socket_path(path: &Path) -> anyhow::Result<()> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_MAX {
+        bail!(
+            "the socket path {} has {length} bytes, a Unix socket takes {SOCKET_PATH_MAX}; name a shorter one with --socket",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The short folder for sockets: `$XDG_RUNTIME_DIR/capsule`, else `/tmp/capsule-UID`.
+fn runtime_dir() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => PathBuf::from(dir).join("capsule"),
+        None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
+    }
+}
+
+/// Makes a folder for its owner only, or checks that it is one.
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("making the runtime folder {}", dir.display()))?;
+    let found = std::fs::symlink_metadata(dir)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        bail!("the runtime folder {} must be a folder of ours with mode 0700", dir.display());
+    }
+    Ok(())
+}
+
+fn default_state_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute())
+    {
+        return Ok(PathBuf::from(dir).join("capsule"));
+    }
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .or_else(|| User::from_uid(geteuid()).ok().flatten().map(|user| user.dir))
+        .context("no home folder is known; name one with --state-dir")?;
+    Ok(home.join(".local/state/capsule"))
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+}
+
+/// A store's refusal with the command that helps.
+pub fn explain(error: StoreError) -> anyhow::Error {
+    let hint = error.hint();
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(Hint(hint)),
+        None => error,
+    }
+}
+
+/// A runnable command that helps; printed behind the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint(pub String);
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

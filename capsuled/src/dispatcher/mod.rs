@@ -1,0 +1,301 @@
+//! Between the engine and the keeper: claimed attempts go to the keeper, its reports come back.
+//!
+//! It decides nothing. It must not know queues, retries or the wire of clients. Invariant: a
+//! verdict is acknowledged to the keeper only after the engine said that it is durable, and an
+//! attempt goes only to the keeper for which it was claimed.
+
+mod plan;
+mod report;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capsule_core::attempt::Verdict;
+use capsule_core::command::Report as Ending;
+use capsule_core::id::{AttemptNumber, TaskId, Uuid};
+use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
+use capsule_core::task::Task;
+use capsule_core::time::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub use self::plan::Surroundings;
+use self::report::micros;
+use crate::book::Keeper;
+use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::keeper::wire::{self, Command, Report};
+use crate::runner::link::{Link, LinkError, Session};
+use crate::store::SideKind;
+
+/// How the keeper is found, and made when there is none.
+pub struct KeeperAccess {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The store that it serves.
+    pub store: uuid::Uuid,
+    /// Where it writes logs.
+    pub logs: OwnedFd,
+    /// Starts one; returns when it listens.
+    pub start: Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>,
+}
+
+impl std::fmt::Debug for KeeperAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeeperAccess").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Carries effects to the keeper and reports to the engine, session after session.
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// The one door to tasks.
+    pub engine: Engine,
+    /// What the engine wants done.
+    pub effects: UnboundedReceiver<Effect>,
+    /// How to reach the keeper.
+    pub access: KeeperAccess,
+    /// What every attempt is given.
+    pub surroundings: Surroundings,
+    /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
+    pub quit: tokio::sync::watch::Receiver<Option<bool>>,
+}
+
+/// The pause before the keeper is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The longest of those pauses.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Reports taken at once.
+const REPORTS: usize = 256;
+
+impl Dispatcher {
+    /// Runs until the engine is gone or the daemon ends.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub async fn run(mut self) -> Result<(), EngineError> {
+        let mut pause = AGAIN;
+        loop {
+            match self.open().await {
+                Ok(session) => {
+                    pause = AGAIN;
+                    if self.session(session).await? {
+                        return Ok(());
+                    }
+                    self.engine.keeper_down()?;
+                    tracing::warn!("the keeper is gone");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the keeper cannot be reached");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = self.quit.changed() => return Ok(()),
+                    }
+                    pause = (pause * 2).min(AGAIN_MAX);
+                }
+            }
+        }
+    }
+
+    /// Connects to the keeper; starts one when nobody listens.
+    async fn open(&self) -> Result<Session, LinkError> {
+        match self.connect().await {
+            Err(LinkError::Absent { .. }) => {
+                let start = Arc::clone(&self.access.start);
+                tokio::task::spawn_blocking(move || start())
+                    .await
+                    .map_err(std::io::Error::other)??;
+                self.connect().await
+            }
+            other => other,
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, LinkError> {
+        // Epochs rise with the clock; a clock set back is overtaken by the pid of the peer's lock.
+        let epoch = u64::try_from(self.engine.now().0).unwrap_or(0);
+        let KeeperAccess { socket, store, logs, .. } = &self.access;
+        Link::connect(socket, *store, epoch, logs.as_fd()).await
+    }
+
+    /// One session from greeting to end. True = the daemon ends.
+    async fn session(&mut self, session: Session) -> Result<bool, EngineError> {
+        let Session { link, welcome, inventory, mut reports } = session;
+        let keeper = Keeper {
+            instance: welcome.instance.parse().unwrap_or_default(),
+            pid: u32::try_from(welcome.pid).unwrap_or(0),
+            attribution: match welcome.attribution() {
+                wire::Attribution::Cgroup => "cgroup",
+                wire::Attribution::Reaper => "reaper",
+                wire::Attribution::Unknown => "unknown",
+            }
+            .to_owned(),
+        };
+        tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
+        let instance = keeper.instance;
+        let known = inventory.items.iter().map(known).collect();
+        self.engine.keeper_up(keeper, known).await?;
+        for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
+            self.ended(&ended)?;
+        }
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                effect = self.effects.recv() => match effect {
+                    Some(effect) => self.carry_out(&link, instance, effect)?,
+                    None => return Ok(true),
+                },
+                count = reports.next_many(&mut batch, REPORTS) => {
+                    for report in batch.drain(..) {
+                        match report {
+                            Ok(report) => self.hear(&report)?,
+                            Err(error) => {
+                                tracing::warn!(%error, "the session with the keeper ends");
+                                return Ok(false);
+                            }
+                        }
+                    }
+                    if count == 0 {
+                        return Ok(false);
+                    }
+                }
+                changed = self.quit.changed() => {
+                    let kill = *self.quit.borrow_and_update();
+                    if let Some(kill) = kill.filter(|_| changed.is_ok()) {
+                        link.send(Command::Quit(wire::Quit { kill }));
+                        drop(link);
+                        // The session's end says that the keeper took the word.
+                        while reports.next().await.is_some_and(|report| report.is_ok()) {}
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
+        match effect {
+            Effect::Spawn(task) => {
+                let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
+                // Claimed for a former keeper: settled as lost when this one came.
+                let Some(lease) = lease else { return Ok(()) };
+                self.spawn(link, &task, lease.attempt)?;
+            }
+            Effect::Stop { task, attempt, grace, drain } => {
+                let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
+                let key = key(task, attempt);
+                link.send(Command::Cancel(wire::Cancel {
+                    key,
+                    grace_ms: grace.0,
+                    why: why.into(),
+                }));
+            }
+            Effect::Ack { task, attempt } => {
+                self.surroundings.clear(task, attempt);
+                link.send(Command::Ack(key(task, attempt)));
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, link: &Link, task: &Task, attempt: AttemptNumber) -> Result<(), EngineError> {
+        match self.surroundings.plan(&self.engine, task, attempt) {
+            Ok(plan) => {
+                link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
+                Ok(())
+            }
+            Err(error) => {
+                let verdict = report::unstartable("plan", &error.to_string());
+                self.never_ran(task.id, attempt, verdict)
+            }
+        }
+    }
+
+    fn never_ran(
+        &self,
+        task: TaskId,
+        attempt: AttemptNumber,
+        verdict: Verdict,
+    ) -> Result<(), EngineError> {
+        let ending = report::never_ran(attempt, verdict, self.engine.now());
+        self.engine.report(task, ending, true)
+    }
+
+    fn hear(&self, report: &Report) -> Result<(), EngineError> {
+        match report {
+            Report::Started(started) => {
+                let (task, attempt) = names(started.key);
+                let pid = u32::try_from(started.pid).unwrap_or(0);
+                let at = Timestamp(micros(started.started_us));
+                self.engine.started(task, attempt, pid, at)
+            }
+            Report::CannotStart(refused) => {
+                let (task, _) = names(refused.key);
+                let ending = report::cannot_start(refused, self.engine.now());
+                self.engine.report(task, ending, true)
+            }
+            Report::Ended(ended) => self.ended(ended),
+            Report::Gone(ended) => {
+                let (task, attempt) = names(ended.key);
+                self.engine.gone(task, attempt)
+            }
+            // An attempt that was never there needs no stopping.
+            Report::NoSuch(_) => Ok(()),
+            Report::Welcome(_) | Report::Refused(_) | Report::Inventory(_) => {
+                tracing::warn!("the keeper said a second time what it says once");
+                Ok(())
+            }
+        }
+    }
+
+    fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
+        let (task, attempt) = names(ended.key);
+        let mut ending = report::ended(ended);
+        ending.result = self.keep_result(task, attempt, &ending);
+        self.engine.report(task, ending, ended.tree_gone)
+    }
+
+    fn keep_result(
+        &self,
+        task: TaskId,
+        attempt: AttemptNumber,
+        ending: &Ending,
+    ) -> Option<Payload> {
+        let bytes = self.surroundings.result(task, attempt)?;
+        let keep = matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_));
+        if !keep {
+            return None;
+        }
+        if bytes.len() <= INLINE_RESULT_MAX {
+            return Some(Payload::Inline(bytes));
+        }
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        match self.engine.write_side(SideKind::Result, task, &bytes) {
+            Ok(()) => Some(Payload::Side { length }),
+            Err(error) => {
+                tracing::error!(task.id = task.0, %error, "a result is lost");
+                None
+            }
+        }
+    }
+}
+
+fn known(item: &wire::Item) -> KnownAttempt {
+    let (task, attempt) = names(item.key);
+    KnownAttempt {
+        task,
+        attempt,
+        pid: u32::try_from(item.pid).unwrap_or(0),
+        started: Timestamp(micros(item.started_us)),
+        ended: item.ended.is_some(),
+        tree_gone: item.ended.as_ref().is_some_and(|ended| ended.tree_gone),
+    }
+}
+
+fn names(key: wire::Key) -> (TaskId, AttemptNumber) {
+    (TaskId(key.task), AttemptNumber(key.attempt))
+}
+
+fn key(task: TaskId, attempt: AttemptNumber) -> wire::Key {
+    wire::Key { task: task.0, attempt: attempt.0 }
+}

@@ -1,0 +1,249 @@
+//! From a claimed task to what the keeper is to start.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::spec::Payload;
+use capsule_core::task::Task;
+
+use crate::engine::{Engine, RESULT_MAX};
+use crate::jail::Plan;
+use crate::store::SideKind;
+use crate::work::{Call, Program, Work};
+
+/// What every attempt is given besides its own environment.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where payload and result files lie while an attempt runs.
+    pub work: PathBuf,
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// The folder of our own programs, first in every PATH.
+    pub programs: Option<PathBuf>,
+}
+
+/// Why no plan can be made of a task.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanError {
+    #[error("its payload is not there any more")]
+    PayloadGone,
+    #[error("its payload cannot be read")]
+    PayloadUnreadable,
+    #[error("its definition is not there any more")]
+    NoDefinition,
+    #[error("writing {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl Surroundings {
+    /// The plan of a claimed attempt; its payload file is written.
+    pub(super) fn plan(
+        &self,
+        engine: &Engine,
+        task: &Task,
+        attempt: AttemptNumber,
+    ) -> Result<Plan, PlanError> {
+        let bytes = match &task.spec.payload {
+            Payload::Inline(bytes) => bytes.clone(),
+            Payload::Side { .. } => engine
+                .side(SideKind::Payload, task.id)
+                .map_err(|_| PlanError::PayloadUnreadable)?
+                .ok_or(PlanError::PayloadGone)?,
+        };
+        match Work::decode(&bytes).ok_or(PlanError::PayloadUnreadable)? {
+            Work::Program(program) => Ok(self.program(task, attempt, program)),
+            Work::Call(call) => self.call(engine, task, attempt, &call),
+        }
+    }
+
+    fn program(&self, task: &Task, attempt: AttemptNumber, program: Program) -> Plan {
+        let Program { argv, shell, cwd, env, stdin } = program;
+        let argv = if shell {
+            ["/bin/sh".to_owned(), "-c".to_owned()].into_iter().chain(argv).collect()
+        } else {
+            argv
+        };
+        let mut environment = Environment::default();
+        for (name, value) in env {
+            environment.set(&name, value);
+        }
+        self.add_ours(&mut environment, task, attempt);
+        Plan {
+            argv: argv.into_iter().map(String::into_bytes).collect(),
+            cwd: cwd.into_bytes(),
+            env: environment.entries(),
+            stdin,
+            deadline_ms: task.spec.timeout.map_or(0, |timeout| timeout.0),
+            grace_ms: task.spec.grace.0,
+            event_fd: true,
+            ..Plan::default()
+        }
+    }
+
+    fn call(
+        &self,
+        engine: &Engine,
+        task: &Task,
+        attempt: AttemptNumber,
+        call: &Call,
+    ) -> Result<Plan, PlanError> {
+        let (revision, definition) = {
+            let book = engine.book();
+            let app = book.apps.get(&task.spec.app).ok_or(PlanError::NoDefinition)?;
+            let number = task.last.as_ref().map_or(app.current, |last| last.revision);
+            let claimed = app.revisions.get(&number).or_else(|| app.in_force()).cloned();
+            let revision = claimed.ok_or(PlanError::NoDefinition)?;
+            let definition = revision.definitions.get(&task.spec.name).cloned();
+            (revision, definition.ok_or(PlanError::NoDefinition)?)
+        };
+        let arguments =
+            serde_json::from_str(&call.arguments).map_err(|_| PlanError::PayloadUnreadable)?;
+        let payload = self.payload_file(task.id, attempt);
+        write_private(&payload, call.arguments.as_bytes())
+            .map_err(|source| PlanError::Write { path: payload.clone(), source })?;
+        let mut environment = Environment::default();
+        for name in INHERITED {
+            if let Ok(value) = std::env::var(name) {
+                environment.set(name, value);
+            }
+        }
+        for (name, value) in &definition.env {
+            environment.set(name, value.as_str());
+        }
+        self.add_ours(&mut environment, task, attempt);
+        environment.set("CAPSULE_PAYLOAD_FILE", payload.display().to_string());
+        environment.set("CAPSULE_APP", task.spec.app.as_str());
+        let cwd = Path::new(&revision.dir).join(&definition.cwd);
+        let rlimit = |(resource, limit): &(u32, u64)| crate::jail::Rlimit {
+            resource: *resource,
+            soft: *limit,
+            hard: *limit,
+        };
+        Ok(Plan {
+            argv: definition.command.with(&arguments).into_iter().map(String::into_bytes).collect(),
+            cwd: cwd.into_os_string().into_vec(),
+            env: environment.entries(),
+            rlimits: definition.rlimits.iter().map(rlimit).collect(),
+            deadline_ms: task.spec.timeout.map_or(0, |timeout| timeout.0),
+            grace_ms: task.spec.grace.0,
+            event_fd: true,
+            ..Plan::default()
+        })
+    }
+
+    fn add_ours(&self, environment: &mut Environment, task: &Task, attempt: AttemptNumber) {
+        let path = environment.get("PATH").unwrap_or(PATH).to_owned();
+        if let Some(ours) = self.programs.as_ref().and_then(|folder| folder.to_str()) {
+            environment.set("PATH", format!("{ours}:{path}"));
+        } else {
+            environment.set("PATH", path);
+        }
+        environment.set("CAPSULE_TASK_ID", task.id.to_string());
+        environment.set("CAPSULE_TASK", task.spec.name.clone());
+        environment.set("CAPSULE_ATTEMPT", attempt.to_string());
+        environment.set("CAPSULE_SOCKET", self.socket.display().to_string());
+        let result = self.result_file(task.id, attempt);
+        environment.set("CAPSULE_RESULT_FILE", result.display().to_string());
+    }
+
+    fn result_file(&self, task: TaskId, attempt: AttemptNumber) -> PathBuf {
+        self.work.join(format!("{task}.{attempt}.result"))
+    }
+
+    fn payload_file(&self, task: TaskId, attempt: AttemptNumber) -> PathBuf {
+        self.work.join(format!("{task}.{attempt}.payload"))
+    }
+
+    /// What the attempt wrote into its result file, as JSON: text that is no JSON becomes a JSON
+    /// string.
+    pub(super) fn result(&self, task: TaskId, attempt: AttemptNumber) -> Option<Vec<u8>> {
+        let path = self.result_file(task, attempt);
+        match read_bounded(&path) {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() => Some(bytes),
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                serde_json::to_vec(&serde_json::Value::String(text)).ok()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(task.id = task.0, %error, "the result file is not kept");
+                None
+            }
+        }
+    }
+
+    /// Takes the attempt's files away.
+    pub(super) fn clear(&self, task: TaskId, attempt: AttemptNumber) {
+        for path in [self.result_file(task, attempt), self.payload_file(task, attempt)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a work file stays behind");
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What the tasks of an app take over from the daemon's environment.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "SHELL"];
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+/// The search path of a task that brought none.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Reads a regular file of at most [`RESULT_MAX`] bytes; the attempt may have put anything there,
+/// so neither a link nor a pipe is followed.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(RESULT_MAX).unwrap_or(u64::MAX);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > RESULT_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is over 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// An environment in which each name stands once.
+#[derive(Debug, Default)]
+struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<String>) {
+        let value = value.into();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    fn entries(self) -> Vec<Vec<u8>> {
+        let entry = |(name, value): (String, String)| {
+            let mut entry = OsString::from(name);
+            entry.push("=");
+            entry.push(value);
+            entry.into_vec()
+        };
+        self.0.into_iter().map(entry).collect()
+    }
+}

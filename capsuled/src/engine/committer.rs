@@ -1,0 +1,335 @@
+//! The engine's thread: gathers requests, decides them in order, commits the group with one
+//! fsync, and then answers.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use capsule_core::command::{Command, Report};
+use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::task::{Status, Task};
+use capsule_core::time::{Span, Timestamp};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::disk::{Disk, LOOK_AGAIN};
+use super::group::{Carry, Group};
+use super::request::{
+    Acted, Effect, NewTask, QueueChange, Refusal, Reply, Request, SubmitError, Submitted,
+};
+use super::{DISK, EngineError, Shared, records};
+use crate::book::Queue;
+use crate::store::{Change, SideKind, Table};
+
+/// Requests decided together at the most. More gain nothing: 64 already hide the fsync.
+const GROUP_MAX: usize = 128;
+
+/// How long news that nobody waits for may stay undecided: so `running` shares the commit of
+/// whatever comes next, and a short task's start shares the commit of its end.
+const LAZY: Duration = Duration::from_millis(8);
+
+/// The engine's thread.
+#[derive(Debug)]
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    carry: Carry,
+    inbox: Receiver<Request>,
+    effects: UnboundedSender<Effect>,
+    waiting: Vec<Request>,
+    disk: Disk,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        carry: Carry,
+        (inbox, effects): (Receiver<Request>, UnboundedSender<Effect>),
+        disk: Disk,
+    ) -> Self {
+        Self { shared, carry, inbox, effects, waiting: Vec::new(), disk }
+    }
+
+    /// Runs until closed.
+    ///
+    /// # Errors
+    /// The store failed: nothing more was or will be acknowledged, and the daemon must end.
+    pub(super) fn run(mut self) -> Result<(), EngineError> {
+        loop {
+            if !self.gather() {
+                return Ok(());
+            }
+            let requests = std::mem::take(&mut self.waiting);
+            if let Some(reply) = self.decide(requests)? {
+                self.shared.store.close()?;
+                // Whoever asked may be gone.
+                let _ = reply.send(());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to do: a request that somebody waits for, lazy news that
+    /// are old enough, or an alarm. False = everybody else is gone.
+    fn gather(&mut self) -> bool {
+        let mut lazy_until: Option<Instant> = None;
+        loop {
+            while self.waiting.len() < GROUP_MAX
+                && let Ok(request) = self.inbox.try_recv()
+            {
+                self.waiting.push(request);
+            }
+            if self.waiting.iter().any(|request| !is_lazy(request)) {
+                return true;
+            }
+            let now = Instant::now();
+            if !self.waiting.is_empty() && lazy_until.is_none() {
+                lazy_until = Some(now + LAZY);
+            }
+            let lazy = lazy_until.map(|until| until.saturating_duration_since(now));
+            let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
+            let wait = [lazy, self.alarm(), look_again].into_iter().flatten().min();
+            let received = match wait {
+                Some(wait) => self.inbox.recv_timeout(wait),
+                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match received {
+                Ok(request) => self.waiting.push(request),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// How long until the next alarm.
+    fn alarm(&self) -> Option<Duration> {
+        let (at, _) = self.shared.book.read().next_alarm()?;
+        Some(Duration::from_micros(at.since(self.shared.clock.now()).as_micros()))
+    }
+
+    /// Decides and commits one group. Gives back who asked for the end, if anyone did.
+    fn decide(&mut self, requests: Vec<Request>) -> Result<Option<Reply<()>>, EngineError> {
+        let mut group = Group::new(&self.shared, &mut self.carry);
+        match self.disk.look(group.now) {
+            Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
+            None => group.book.degraded.remove(DISK),
+        };
+        let mut close = None;
+        for request in requests {
+            close = group.take(request)?.or(close);
+        }
+        group.alarms()?;
+        group.claim()?;
+        for effect in group.commit()? {
+            // The dispatcher ends before the engine only in a shutdown.
+            drop(self.effects.send(effect));
+        }
+        Ok(close)
+    }
+}
+
+/// Nobody waits for it, and a crash before its commit loses nothing that the keeper cannot tell
+/// again.
+const fn is_lazy(request: &Request) -> bool {
+    matches!(request, Request::Started { .. })
+}
+
+impl Group<'_> {
+    fn take(&mut self, request: Request) -> Result<Option<Reply<()>>, EngineError> {
+        match request {
+            Request::Submit { submits, reply } => {
+                let results = self.submit_all(submits)?;
+                self.answer(reply, results);
+            }
+            Request::Act { tasks, command, reply } => {
+                let acted: Result<Vec<Acted>, EngineError> =
+                    tasks.into_iter().map(|id| self.ask(id, &command)).collect();
+                let acted = acted?;
+                self.answer(reply, acted);
+            }
+            Request::Remove { tasks, reply } => {
+                let acted: Result<Vec<Acted>, EngineError> =
+                    tasks.into_iter().map(|id| self.remove(id)).collect();
+                let acted = acted?;
+                self.answer(reply, acted);
+            }
+            Request::Started { task, attempt, pid, at } => {
+                // Refused when it is not the live attempt; a late word changes nothing.
+                drop(self.ask_at(task, &Command::Start { attempt, pid }, at)?);
+            }
+            Request::Report { task, report, tree_gone } => self.report(task, report, tree_gone)?,
+            Request::Gone { task, attempt } => self.book.gone(task, attempt),
+            Request::KeeperUp { keeper, attempts, reply } => {
+                self.keeper_up(keeper, &attempts)?;
+                self.answer(reply, ());
+            }
+            Request::KeeperDown => self.book.keeper = None,
+            Request::SetQueue { name, change, reply } => {
+                let queue = self.set_queue(name, change);
+                self.answer(reply, queue);
+            }
+            Request::Drain { on, reply } => {
+                self.book.draining = on;
+                self.answer(reply, ());
+            }
+            Request::StopAll { grace, reply } => {
+                let stopped = self.stop_all(grace)?;
+                self.answer(reply, stopped);
+            }
+            Request::Degraded { what, why } => {
+                match why {
+                    Some(why) => self.book.degraded.insert(what, why),
+                    None => self.book.degraded.remove(what),
+                };
+            }
+            Request::Deploy { app, revision, reply } => {
+                let number = self.deploy(&app, *revision);
+                self.answer(reply, number);
+            }
+            Request::Rollback { app, revision, reply } => {
+                self.put_in_force(&app, revision);
+                self.answer(reply, ());
+            }
+            Request::RemoveApp { app, reply } => {
+                self.remove_app(&app);
+                self.answer(reply, ());
+            }
+            Request::Close { reply } => return Ok(Some(reply)),
+        }
+        Ok(None)
+    }
+
+    /// Answers once the group is durable. Whoever asked may be gone by then.
+    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+        self.replies.push(Box::new(move || drop(reply.send(value))));
+    }
+
+    fn submit_all(
+        &mut self,
+        submits: Vec<NewTask>,
+    ) -> Result<Vec<Result<Submitted, SubmitError>>, EngineError> {
+        let mut results = Vec::with_capacity(submits.len());
+        for new in submits {
+            let mut result = self.submit(new)?;
+            if let Ok(submitted) = &mut result
+                && let Some(task) = self.settle(&submitted.task)?
+            {
+                submitted.task = task;
+            }
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    fn remove(&mut self, id: TaskId) -> Result<Acted, EngineError> {
+        let before = self.load(id)?;
+        let result = match &before {
+            None => Err(capsule_core::Rejected::Missing.into()),
+            Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
+            Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
+            Some(task) => {
+                self.bury(task);
+                self.drop_side_files(task);
+                Ok(task.clone())
+            }
+        };
+        Ok(Acted { id, before, result })
+    }
+
+    /// Takes a removed task's side files away once the removal is durable; the sweep at the next
+    /// start takes what is left.
+    fn drop_side_files(&mut self, task: &Task) {
+        let (side, id) = (self.shared.side.clone(), task.id.0);
+        self.replies.push(Box::new(move || {
+            for kind in SideKind::ALL {
+                if let Err(error) = side.remove(kind, id) {
+                    tracing::warn!(task.id = id, %error, "a side file stays until the next start");
+                }
+            }
+        }));
+    }
+
+    fn report(
+        &mut self,
+        id: TaskId,
+        report: Box<Report>,
+        tree_gone: bool,
+    ) -> Result<(), EngineError> {
+        let attempt = report.attempt;
+        let acted = self.ask(id, &Command::Report(report))?;
+        if let (Ok(task), false) = (&acted.result, tree_gone) {
+            self.book.linger(task, attempt);
+        }
+        // A stale report is acknowledged too: it has been heard.
+        self.effects.push(Effect::Ack { task: id, attempt });
+        Ok(())
+    }
+
+    fn set_queue(&mut self, name: String, change: QueueChange) -> Queue {
+        let mut queue = self.book.queues.get(&name).cloned().unwrap_or_default();
+        if let Some(paused) = change.paused {
+            queue.paused = paused;
+            queue.note = if paused { change.note } else { String::new() };
+            queue.since = self.now;
+        }
+        if let Some(limit) = change.limit {
+            queue.limit = limit;
+        }
+        self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
+        self.book.queues.insert(name, queue.clone());
+        queue
+    }
+
+    fn stop_all(&mut self, grace: Span) -> Result<Vec<TaskId>, EngineError> {
+        self.book.draining = true;
+        let live: Vec<TaskId> = self
+            .book
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_live())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &live {
+            if let Some(lease) = self.load(*id)?.and_then(|task| task.state.lease().copied()) {
+                let (task, attempt) = (*id, lease.attempt);
+                self.effects.push(Effect::Stop { task, attempt, grace, drain: true });
+            }
+        }
+        Ok(live)
+    }
+
+    /// Does what the clock asks for.
+    fn alarms(&mut self) -> Result<(), EngineError> {
+        while let Some((at, id)) = self.book.next_alarm() {
+            if at > self.now {
+                return Ok(());
+            }
+            let status = self.book.entries.get(&id).map(|entry| entry.status);
+            let command = match status {
+                Some(Status::Pending) => Command::Expire,
+                _ => Command::Due,
+            };
+            if let Err(refusal) = self.ask(id, &command)?.result {
+                tracing::error!(task.id = id.0, error = %refusal, "an alarm finds nothing to do");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When an attempt that was never reported is taken to have ended.
+pub(super) fn lost_report(
+    attempt: AttemptNumber,
+    verdict: capsule_core::attempt::Verdict,
+    at: Timestamp,
+) -> Report {
+    Report {
+        attempt,
+        verdict,
+        before_signal: false,
+        retry_after: None,
+        started: None,
+        ended: at,
+        receipt: capsule_core::attempt::Receipt::default(),
+        result: None,
+    }
+}

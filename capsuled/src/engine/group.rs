@@ -1,0 +1,263 @@
+//! One group of decisions: made one after the other, committed together, visible afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+
+use capsule_core::attempt::AttemptRecord;
+use capsule_core::command::Command;
+use capsule_core::event::Event;
+use capsule_core::id::{Seq, TaskId};
+use capsule_core::task::Task;
+use capsule_core::time::Timestamp;
+use capsule_core::{Rejected, decide, evolve};
+use parking_lot::RwLockWriteGuard;
+
+use super::feed::Changed;
+use super::records;
+use super::request::{Acted, Effect, Refusal};
+use super::{EngineError, Shared};
+use crate::book::Book;
+use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
+
+/// What the engine thread carries from group to group.
+#[derive(Debug)]
+pub(super) struct Carry {
+    /// The number of the last change.
+    pub(super) seq: Seq,
+    /// The last id given to a task.
+    pub(super) last_id: TaskId,
+    /// Tasks that are not over, as they are stored; bounded, so not all of them.
+    pub(super) warm: HashMap<TaskId, Task>,
+}
+
+/// Tasks kept warm at the most: about 20 MiB.
+const WARM_MAX: usize = 16_384;
+
+/// Decisions that will be committed together.
+pub(super) struct Group<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) book: RwLockWriteGuard<'a, Book>,
+    pub(super) carry: &'a mut Carry,
+    pub(super) now: Timestamp,
+    /// Tasks as this group leaves them; `None` = removed.
+    staged: BTreeMap<TaskId, Option<Task>>,
+    changes: Vec<Change>,
+    feed: Vec<Changed>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn new(shared: &'a Shared, carry: &'a mut Carry) -> Self {
+        Self {
+            shared,
+            book: shared.book.write(),
+            carry,
+            now: shared.clock.now(),
+            staged: BTreeMap::new(),
+            changes: Vec::new(),
+            feed: Vec::new(),
+            effects: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// A task as this group has it.
+    pub(super) fn load(&self, id: TaskId) -> Result<Option<Task>, EngineError> {
+        if let Some(staged) = self.staged.get(&id) {
+            return Ok(staged.clone());
+        }
+        if let Some(task) = self.carry.warm.get(&id) {
+            return Ok(Some(task.clone()));
+        }
+        if self.book.entries.contains_key(&id) {
+            return records::task(&*self.shared.store, id);
+        }
+        Ok(None)
+    }
+
+    /// Asks one thing of one task, now.
+    pub(super) fn ask(&mut self, id: TaskId, command: &Command) -> Result<Acted, EngineError> {
+        self.ask_at(id, command, self.now)
+    }
+
+    /// Asks one thing of one task that happened at `at`.
+    pub(super) fn ask_at(
+        &mut self,
+        id: TaskId,
+        command: &Command,
+        at: Timestamp,
+    ) -> Result<Acted, EngineError> {
+        let before = self.load(id)?;
+        let result = match decide(before.as_ref(), command, at) {
+            Ok(events) => self.happen(id, before.as_ref(), &events)?.ok_or(Rejected::Missing),
+            Err(rejected) => Err(rejected),
+        };
+        Ok(Acted { id, before, result: result.map_err(Refusal::from) })
+    }
+
+    /// Applies what happened to one task and notes what follows for others.
+    fn happen(
+        &mut self,
+        id: TaskId,
+        before: Option<&Task>,
+        events: &[Event],
+    ) -> Result<Option<Task>, EngineError> {
+        let mut after = before.cloned();
+        for event in events {
+            if event.claims().is_some()
+                && let Some(last) = after.as_ref().and_then(|task| task.last.as_ref())
+            {
+                self.keep_attempt(id, last);
+            }
+            evolve(&mut after, event);
+        }
+        let Some(mut task) = after else { return Ok(None) };
+        self.carry.seq.0 += 1;
+        task.seq = self.carry.seq;
+        self.book.apply(before, Some(&task));
+        self.feed.push(Changed {
+            seq: task.seq,
+            task: id,
+            status: Some(task.status()),
+            at: self.now,
+        });
+        for event in events {
+            match event {
+                Event::Claimed { .. } => self.effects.push(Effect::Spawn(Box::new(task.clone()))),
+                Event::CancelRequested(request) => {
+                    if let Some(lease) = task.state.lease() {
+                        let (attempt, grace) = (lease.attempt, request.grace);
+                        self.effects.push(Effect::Stop { task: id, attempt, grace, drain: false });
+                    }
+                }
+                Event::Submitted(_)
+                | Event::BecamePending { .. }
+                | Event::Started { .. }
+                | Event::AttemptEnded(_)
+                | Event::ResultKept(_)
+                | Event::FailureCounted
+                | Event::LossCounted
+                | Event::LossesForgotten
+                | Event::RetryScheduled { .. }
+                | Event::Rescheduled { .. }
+                | Event::DependencyMet { .. }
+                | Event::Ended { .. }
+                | Event::BudgetRenewed { .. }
+                | Event::Edited(_) => {}
+            }
+        }
+        let ended = task.status().is_ended();
+        self.staged.insert(id, Some(task.clone()));
+        if ended {
+            self.tell_dependants(&task)?;
+        }
+        Ok(Some(task))
+    }
+
+    fn tell_dependants(&mut self, task: &Task) -> Result<(), EngineError> {
+        let status = task.status();
+        for dependant in self.book.dependants(task.id) {
+            let command = Command::DependencyEnded { task: task.id, status };
+            // A dependant that has moved on meanwhile says no, and that is right.
+            drop(self.ask(dependant, &command)?);
+        }
+        Ok(())
+    }
+
+    fn keep_attempt(&mut self, id: TaskId, attempt: &AttemptRecord) {
+        self.changes.push(records::put_attempt(id, attempt));
+    }
+
+    /// Notes a change of a record that is not a task's.
+    pub(super) fn write(&mut self, change: Change) {
+        self.carry.seq.0 += 1;
+        self.changes.push(change);
+    }
+
+    /// Takes a task away and leaves a tombstone.
+    pub(super) fn bury(&mut self, task: &Task) {
+        self.carry.seq.0 += 1;
+        self.book.apply(Some(task), None);
+        self.changes.extend(records::bury(task, self.now));
+        self.staged.insert(task.id, None);
+        let seq = self.carry.seq;
+        self.feed.push(Changed { seq, task: task.id, status: None, at: self.now });
+    }
+
+    /// Gives attempts to as many ready tasks as there are slots.
+    pub(super) fn claim(&mut self) -> Result<(), EngineError> {
+        while let Some(id) = self.book.pick() {
+            let Some(keeper) = self.book.keeper.as_ref().map(|keeper| keeper.instance) else {
+                return Ok(());
+            };
+            let Some(task) = self.load(id)? else { continue };
+            let revision = match self.fit(&task)? {
+                Ok(revision) => revision,
+                Err(why) => {
+                    self.book.park(&task, why);
+                    continue;
+                }
+            };
+            let acted = self.ask(id, &Command::Claim { keeper, revision })?;
+            if let Err(refusal) = acted.result {
+                // The lane let a task through that cannot be claimed: the book is wrong.
+                tracing::error!(task.id = id.0, error = %refusal, "a ready task refuses its claim");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the group durable, then lets it be seen: answers, feed, effects.
+    pub(super) fn commit(mut self) -> Result<Vec<Effect>, StoreError> {
+        for (id, task) in &self.staged {
+            match task {
+                Some(task) => {
+                    self.changes.push(records::put_task(task));
+                    let keep = !task.status().is_ended()
+                        && (self.carry.warm.len() < WARM_MAX || self.carry.warm.contains_key(id));
+                    if keep {
+                        self.carry.warm.insert(*id, task.clone());
+                    } else {
+                        self.carry.warm.remove(id);
+                    }
+                }
+                None => {
+                    self.carry.warm.remove(id);
+                }
+            }
+        }
+        for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
+            self.shared.store.commit(&batch)?;
+        }
+        RwLockWriteGuard::unlock_fair(self.book);
+        for reply in self.replies {
+            reply();
+        }
+        self.shared.feed.publish(&self.feed);
+        Ok(self.effects)
+    }
+}
+
+/// Cuts changes into batches within the store's bounds. A task is one change, so none is torn.
+fn batches(changes: Vec<Change>, high_water: u64) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    let mut batch = Batch { changes: Vec::new(), high_water };
+    let mut bytes = 0;
+    for change in changes {
+        let size = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + OVERHEAD;
+        if bytes + size > MAX_BATCH_BYTES || batch.changes.len() + 1 > MAX_BATCH_CHANGES {
+            let full = std::mem::replace(&mut batch, Batch { changes: Vec::new(), high_water });
+            batches.push(full);
+            bytes = 0;
+        }
+        bytes += size;
+        batch.changes.push(change);
+    }
+    if !batch.changes.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+/// What the store adds to each record: table byte, version, checksum; generously.
+const OVERHEAD: usize = 16;

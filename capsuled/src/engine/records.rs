@@ -1,0 +1,122 @@
+//! Tasks as records of the store.
+
+use std::ops::ControlFlow;
+
+use capsule_core::attempt::AttemptRecord;
+use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::task::{Status, Task};
+use capsule_core::time::Timestamp;
+use minicbor::{Decode, Encode};
+
+use super::EngineError;
+use crate::store::{Change, KeyRange, Store, StoreError, Table};
+
+/// What remains of a task that was removed or pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Tombstone {
+    /// How it had ended.
+    #[n(0)]
+    pub status: Status,
+    /// When it was removed.
+    #[n(1)]
+    pub removed: Timestamp,
+}
+
+/// Writes a task.
+pub(super) fn put_task(task: &Task) -> Change {
+    Change::put(Table::Task, task.id.0.to_be_bytes(), encode(task))
+}
+
+/// Writes an attempt that is no longer a task's last one.
+pub(super) fn put_attempt(task: TaskId, attempt: &AttemptRecord) -> Change {
+    Change::put(Table::Attempt, attempt_key(task, attempt.number), encode(attempt))
+}
+
+/// Leaves a tombstone where a task was, and takes its attempts away.
+pub(super) fn bury(task: &Task, removed: Timestamp) -> Vec<Change> {
+    let stone = Tombstone { status: task.status(), removed };
+    let mut changes = vec![
+        Change::delete(Table::Task, task.id.0.to_be_bytes()),
+        Change::put(Table::Tombstone, task.id.0.to_be_bytes(), encode(&stone)),
+    ];
+    for number in 1..task.attempts.0 {
+        changes.push(Change::delete(Table::Attempt, attempt_key(task.id, AttemptNumber(number))));
+    }
+    changes
+}
+
+/// A record in the form that the store keeps: CBOR (RFC 8949), fields by number.
+pub(super) fn encode<T: Encode<()>>(record: &T) -> Vec<u8> {
+    minicbor::to_vec(record).expect("writing to memory does not fail")
+}
+
+/// Reads one task.
+pub fn task(store: &dyn Store, id: TaskId) -> Result<Option<Task>, EngineError> {
+    store.get(Table::Task, &id.0.to_be_bytes())?.map(|bytes| decode(id, &bytes)).transpose()
+}
+
+/// Reads what remains of a removed task.
+pub fn tombstone(store: &dyn Store, id: TaskId) -> Result<Option<Tombstone>, EngineError> {
+    store.get(Table::Tombstone, &id.0.to_be_bytes())?.map(|bytes| decode(id, &bytes)).transpose()
+}
+
+/// All attempts of a task, oldest first.
+pub fn attempts(store: &dyn Store, task: &Task) -> Result<Vec<AttemptRecord>, EngineError> {
+    let (from, to) =
+        (attempt_key(task.id, AttemptNumber(0)), attempt_key(task.id, AttemptNumber(u32::MAX)));
+    let mut found = Vec::new();
+    let mut failed = None;
+    store.scan(Table::Attempt, KeyRange::between(&from, &to), &mut |_, value| {
+        match decode(task.id, value) {
+            Ok(attempt) => found.push(attempt),
+            Err(error) => failed = Some(error),
+        }
+        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    found.extend(task.last.clone());
+    Ok(found)
+}
+
+/// Visits every task, lowest id first.
+pub(super) fn all_tasks(store: &dyn Store, mut each: impl FnMut(Task)) -> Result<(), EngineError> {
+    let mut failed = None;
+    store.scan(Table::Task, KeyRange::ALL, &mut |key, value| {
+        let id = TaskId(number(key));
+        match decode(id, value) {
+            Ok(task) => each(task),
+            Err(error) => failed = Some(error),
+        }
+        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// The highest id that a removed task had.
+pub(super) fn last_tombstone(store: &dyn Store) -> Result<u64, StoreError> {
+    let mut last = 0;
+    store.scan_back(Table::Tombstone, KeyRange::ALL, &mut |key, _| {
+        last = number(key);
+        ControlFlow::Break(())
+    })?;
+    Ok(last)
+}
+
+fn decode<T: for<'a> Decode<'a, ()>>(id: TaskId, bytes: &[u8]) -> Result<T, EngineError> {
+    minicbor::decode(bytes).map_err(|_| EngineError::Record(id))
+}
+
+fn number(key: &[u8]) -> u64 {
+    key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn attempt_key(task: TaskId, attempt: AttemptNumber) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (head, tail) = key.split_at_mut(8);
+    head.copy_from_slice(&task.0.to_be_bytes());
+    tail.copy_from_slice(&attempt.0.to_be_bytes());
+    key
+}

@@ -1,0 +1,141 @@
+//! After a start: the book from the store; after a keeper's greeting: what it knows against what
+//! the store says. No heartbeats and no guesses by clock: an attempt lives if the keeper has it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
+use capsule_core::attempt::{Loss, Verdict};
+use capsule_core::command::Command;
+use capsule_core::id::{Seq, TaskId};
+use capsule_core::task::{State, Task};
+use capsule_core::time::Span;
+
+use super::committer::lost_report;
+use super::group::{Carry, Group};
+use super::request::{Effect, KnownAttempt};
+use super::{EngineError, records};
+use crate::book::{Book, Keeper, Queue};
+use crate::store::{Change, KeyRange, Store, Table};
+
+const BOOT: &[u8] = b"boot";
+
+/// Rebuilds the book from the store.
+pub(super) fn rebuild(store: &dyn Store, slots: u32) -> Result<(Book, Carry), EngineError> {
+    let mut book = Book::new(slots);
+    book.apps = super::deploy::load(store)?;
+    let mut last_id = records::last_tombstone(store)?;
+    records::all_tasks(store, |task| {
+        last_id = last_id.max(task.id.0);
+        book.apply(None, Some(&task));
+    })?;
+    store.scan(Table::Queue, KeyRange::ALL, &mut |key, value| {
+        if let (Ok(name), Ok(queue)) = (std::str::from_utf8(key), minicbor::decode::<Queue>(value))
+        {
+            book.queues.insert(name.to_owned(), queue);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let apps: Vec<String> = book.apps.iter().map(|(name, _)| name.clone()).collect();
+    for app in apps {
+        book.definitions_changed(&app);
+    }
+    let carry =
+        Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
+    Ok((book, carry))
+}
+
+impl Group<'_> {
+    /// Settles every live attempt of the store with what the keeper has.
+    pub(super) fn keeper_up(
+        &mut self,
+        keeper: Keeper,
+        attempts: &[KnownAttempt],
+    ) -> Result<(), EngineError> {
+        let rebooted = self.note_boot()?;
+        let mut known: BTreeMap<TaskId, &KnownAttempt> =
+            attempts.iter().map(|attempt| (attempt.task, attempt)).collect();
+        let live: Vec<TaskId> = self
+            .book
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_live())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in live {
+            let Some(task) = self.load(id)? else { continue };
+            let Some(lease) = task.state.lease().copied() else { continue };
+            match known.remove(&id).filter(|known| known.attempt == lease.attempt) {
+                Some(known) => self.adopt(&task, *known)?,
+                None if lease.keeper == keeper.instance => {
+                    // The same keeper does not know it: it was never asked to start.
+                    self.effects.push(Effect::Spawn(Box::new(task)));
+                }
+                None => {
+                    let loss = if rebooted { Loss::Reboot } else { Loss::KeeperDied };
+                    let report = lost_report(lease.attempt, Verdict::Lost(loss), self.now);
+                    drop(self.ask(id, &Command::Report(Box::new(report)))?);
+                }
+            }
+        }
+        for (id, known) in known {
+            self.disown(id, *known)?;
+        }
+        let gone: Vec<_> = self
+            .book
+            .lingering
+            .iter()
+            .filter(|(id, number)| {
+                !attempts.iter().any(|known| known.task == **id && known.attempt == **number)
+            })
+            .map(|(id, number)| (*id, *number))
+            .collect();
+        for (id, number) in gone {
+            self.book.gone(id, number);
+        }
+        self.book.keeper = Some(keeper);
+        Ok(())
+    }
+
+    /// A live attempt of ours: it goes on, and a cancel that may not have been said is said.
+    fn adopt(&mut self, task: &Task, known: KnownAttempt) -> Result<(), EngineError> {
+        if matches!(task.state, State::Claimed { .. }) && !known.ended {
+            let start = Command::Start { attempt: known.attempt, pid: known.pid };
+            drop(self.ask_at(task.id, &start, known.started)?);
+        }
+        if let Some(cancel) = task.state.cancel().filter(|_| !known.ended) {
+            let left = cancel.at.plus(cancel.grace).since(self.now);
+            let (task, attempt) = (task.id, known.attempt);
+            self.effects.push(Effect::Stop { task, attempt, grace: left, drain: false });
+        }
+        Ok(())
+    }
+
+    /// An attempt that no task of the store has as its live one. A verdict of it is stale and is
+    /// only acknowledged; a process that has ended but for its tree lingers; one that runs does
+    /// so against the store and is killed.
+    fn disown(&mut self, id: TaskId, known: KnownAttempt) -> Result<(), EngineError> {
+        let task = self.load(id)?;
+        if let Some(task) = task.filter(|task| known.ended && task.attempts == known.attempt) {
+            if !known.tree_gone && !self.book.lingering.contains_key(&id) {
+                self.book.linger(&task, known.attempt);
+            }
+            return Ok(());
+        }
+        if !known.ended {
+            let (task, attempt) = (id, known.attempt);
+            self.effects.push(Effect::Stop { task, attempt, grace: Span::ZERO, drain: true });
+        }
+        Ok(())
+    }
+
+    /// Notes the boot in the store; true when it is another one than before.
+    fn note_boot(&mut self) -> Result<bool, EngineError> {
+        let boot = self.shared.boot_id.clone();
+        let before = self.shared.store.get(Table::Meta, BOOT)?;
+        if before.as_deref() == Some(boot.as_bytes()) {
+            return Ok(false);
+        }
+        self.write(Change::put(Table::Meta, BOOT, boot.as_bytes()));
+        Ok(before.is_some())
+    }
+}

@@ -1,0 +1,221 @@
+//! One cgroup2 folder per attempt, below our own cgroup. No controllers are needed: membership
+//! alone says which process belongs to which attempt, and `cgroup.kill` ends them all at once.
+#![expect(unsafe_code, reason = "pidfd calls that no crate in use wraps")]
+
+use std::{
+    fs,
+    io::Read,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, openat},
+    libc,
+    sys::{signal::Signal, stat::Mode},
+    unistd::{Pid, UnlinkatFlags, unlinkat},
+};
+
+use super::wire::Key;
+
+/// The folder that holds one folder per attempt.
+#[derive(Debug)]
+pub(super) struct Base {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// What the kernel counted for all processes that were ever in a cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CgroupUse {
+    pub(super) cpu_us: Option<(u64, u64)>,
+    pub(super) peak: Option<u64>,
+    pub(super) io: Option<(u64, u64)>,
+}
+
+impl Base {
+    /// Makes `capsule-<short>` below our own cgroup2 folder. Fails where there is no cgroup2, we may
+    /// not write there, or the kernel lacks `cgroup.kill`.
+    pub(super) fn prepare(short: &str) -> Result<Self, String> {
+        let own = own_folder().ok_or("no cgroup2 folder of ours was found")?;
+        let path = own.join(format!("capsule-{short}"));
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(format!("cannot make {}: {e}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let base = Self::open(&path).map_err(|e| format!("cannot open {}: {e}", path.display()))?;
+        base.rehearse().map_err(|e| format!("{} cannot be used: {e}", path.display()))?;
+        Ok(base)
+    }
+
+    /// Opens an existing base folder.
+    pub(super) fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let dir = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Self { path: path.to_owned(), dir })
+    }
+
+    /// Everything a later attempt needs must work now.
+    fn rehearse(&self) -> Result<(), Errno> {
+        let leaf = Leaf { name: "probe".to_owned() };
+        self.make_folder(&leaf.name)?;
+        let usable = self.write(&leaf, "cgroup.kill", b"1");
+        self.remove(&leaf)?;
+        usable
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the folder of one attempt; the descriptor is for `clone3`.
+    pub(super) fn make(&self, key: Key) -> Result<(Leaf, OwnedFd), Errno> {
+        let leaf = Leaf { name: format!("a{}.{}", key.task, key.attempt) };
+        match self.make_folder(&leaf.name) {
+            // A folder of that name can only be an empty one: nothing else makes attempts here.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
+        let dir = openat(&self.dir, &*leaf.name, flags, Mode::empty())?;
+        Ok((leaf, dir))
+    }
+
+    fn make_folder(&self, name: &str) -> Result<(), Errno> {
+        nix::sys::stat::mkdirat(&self.dir, name, Mode::from_bits_truncate(0o755))
+    }
+
+    /// Removes an attempt's folder; `EBUSY` while a process of it lives.
+    pub(super) fn remove(&self, leaf: &Leaf) -> Result<(), Errno> {
+        match unlinkat(&self.dir, &*leaf.name, UnlinkatFlags::RemoveDir) {
+            Err(Errno::EBUSY) if !self.populated(leaf) => {
+                // The attempt made cgroups of its own; they are empty too.
+                remove_below(&self.path.join(&leaf.name));
+                unlinkat(&self.dir, &*leaf.name, UnlinkatFlags::RemoveDir)
+            }
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn populated(&self, leaf: &Leaf) -> bool {
+        self.read(leaf, "cgroup.events").is_none_or(|text| text.contains("populated 1"))
+    }
+
+    /// A descriptor that reports a priority event when the cgroup becomes empty.
+    pub(super) fn watch(&self, leaf: &Leaf) -> Result<OwnedFd, Errno> {
+        self.open_file(leaf, "cgroup.events", OFlag::O_RDONLY)
+    }
+
+    /// Kills every process of one attempt.
+    pub(super) fn kill(&self, leaf: &Leaf) {
+        if let Err(error) = self.write(leaf, "cgroup.kill", b"1")
+            && error != Errno::ENOENT
+        {
+            tracing::error!(%error, cgroup = leaf.name, "cannot kill a cgroup");
+        }
+    }
+
+    pub(super) fn usage(&self, leaf: &Leaf) -> CgroupUse {
+        let cpu = self
+            .read(leaf, "cpu.stat")
+            .and_then(|text| Some((field(&text, "user_usec ")?, field(&text, "system_usec ")?)));
+        CgroupUse { cpu_us: cpu, peak: None, io: None }
+    }
+
+    /// Kills every attempt, whoever started it, and waits (at most 1 s) until all are gone.
+    pub(super) fn clear(&self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            // Attempts of a dying keeper may still appear: kill again in each round.
+            let _refused = fs::write(self.path.join("cgroup.kill"), "1");
+            let events = fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+            if !events.contains("populated 1") || Instant::now() >= deadline {
+                break;
+            }
+            let _timeout = nix::poll::poll(&mut [], 1_u16);
+        }
+        remove_below(&self.path);
+    }
+
+    /// Removes the base folder itself, if it is empty.
+    pub(super) fn retire(&self) {
+        remove_below(&self.path);
+        let _kept = fs::remove_dir(&self.path);
+    }
+
+    fn open_file(&self, leaf: &Leaf, file: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let path = format!("{}/{file}", leaf.name);
+        openat(&self.dir, &*path, flags | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    fn write(&self, leaf: &Leaf, file: &str, bytes: &[u8]) -> Result<(), Errno> {
+        let fd = self.open_file(leaf, file, OFlag::O_WRONLY)?;
+        nix::unistd::write(&fd, bytes).map(|_| ())
+    }
+
+    fn read(&self, leaf: &Leaf, file: &str) -> Option<String> {
+        let mut text = String::with_capacity(512);
+        let mut file = fs::File::from(self.open_file(leaf, file, OFlag::O_RDONLY).ok()?);
+        file.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// The folder of one attempt.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    name: String,
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+fn remove_below(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+            // One that still has a process stays, and the next keeper clears it.
+            let _kept = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Our own cgroup in the cgroup2 hierarchy, wherever that is mounted.
+fn own_folder() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mounts.lines().find_map(|line| {
+        let (mount, fs) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // A mount of a part of the hierarchy shows paths below that part.
+        let below = Path::new(own).strip_prefix(root).ok()?;
+        fs.starts_with("cgroup2 ").then(|| Path::new(point).join(below))
+    })
+}
+
+/// A descriptor of a process, whoever its parent is.
+pub(super) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: only numbers are passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = i32::try_from(Errno::result(fd)?).unwrap_or(-1);
+    // SAFETY: the kernel just made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Signals the very process that `handle` was opened for.
+pub(super) fn pidfd_signal(handle: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+    let fd: BorrowedFd<'_> = handle.as_fd();
+    // SAFETY: only numbers and a null pointer, which means "as kill would".
+    let done = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_usize, 0)
+    };
+    Errno::result(done).map(|_| ())
+}

@@ -1,0 +1,622 @@
+//! The control thread: waits for whatever comes first, acts, and answers once per turn.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    libc,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        stat::Mode,
+    },
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+use uuid::Uuid;
+
+use super::{
+    Keeper, KeeperError,
+    attempt::{Attempt, Body},
+    cgroup::Base,
+    guard,
+    home::{Home, Registry},
+    session::{Hangup, Peer},
+    wire::{self, Attribution, Command, Key, Report, StopWhy},
+    writer::Writer,
+};
+use crate::jail::{Spawner, Usage};
+
+/// How long a connection may take to say hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// Connections held at a time, the session included.
+const PEERS: usize = 8;
+/// How long a keeper told to end waits for what it killed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What an event of the loop is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Listener,
+    Signals,
+    Guard,
+    Bell,
+    Peer(u64),
+    /// Slot of the attempt, and which of its pipes.
+    Pipe(u64, usize),
+    /// The attempt's cgroup has become empty.
+    Group(u64),
+    Reaper(u64),
+}
+
+impl Token {
+    fn encode(self) -> u64 {
+        match self {
+            Self::Listener => 0,
+            Self::Signals => 1,
+            Self::Guard => 2,
+            Self::Bell => 3,
+            Self::Pipe(slot, stream) => slot << 3 | stream as u64,
+            Self::Group(slot) => slot << 3 | 3,
+            Self::Reaper(slot) => slot << 3 | 4,
+            Self::Peer(slot) => slot << 3 | 5,
+        }
+    }
+
+    fn decode(data: u64) -> Self {
+        match (data >> 3, data & 7) {
+            (0, 0) => Self::Listener,
+            (0, 1) => Self::Signals,
+            (0, 2) => Self::Guard,
+            (0, _) => Self::Bell,
+            (slot, 3) => Self::Group(slot),
+            (slot, 4) => Self::Reaper(slot),
+            (slot, 5) => Self::Peer(slot),
+            (slot, stream) => Self::Pipe(slot, (stream & 3) as usize),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Control {
+    home: Home,
+    linger: Duration,
+    pub(super) cgroups: Option<Base>,
+    pub(super) registry: Registry,
+    pub(super) epoll: Epoll,
+    pub(super) spawner: Spawner,
+    pub(super) writer: Writer,
+    pub(super) null: OwnedFd,
+    listener: UnixListener,
+    signals: SignalFd,
+    guard: OwnedFd,
+    /// Given up for a moment to accept and close a connection when no descriptor is left.
+    spare: Option<OwnedFd>,
+    pub(super) attempts: HashMap<u64, Attempt>,
+    pub(super) keys: HashMap<Key, u64>,
+    pub(super) pids: HashMap<Pid, u64>,
+    alarms: BTreeSet<(Instant, u64)>,
+    last_slot: u64,
+    peers: HashMap<u64, Peer>,
+    session: Option<u64>,
+    epoch: u64,
+    /// The newest logs folder a session has brought.
+    pub(super) logs: Option<OwnedFd>,
+    instance: Uuid,
+    idle_since: Option<Instant>,
+    quit_by: Option<Instant>,
+    guard_died: bool,
+}
+
+/// Wall time in microseconds since 1970.
+pub(super) fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The keeper's life, in a process of its own below the guard.
+pub(super) fn run(keeper: Keeper, guard: OwnedFd, tell: File) -> Result<ExitCode, KeeperError> {
+    let _subscriber =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+    let mut control = match Control::new(keeper, guard) {
+        Ok(control) => control,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the keeper cannot start");
+            return Err(error);
+        }
+    };
+    guard::report_ready(tell);
+    let ended = control.serve();
+    control.home.unlisten();
+    // Closes the sockets of reapers, which tells them to kill their trees.
+    control.attempts.clear();
+    guard::sweep(control.cgroups.as_ref());
+    ended
+}
+
+impl Control {
+    fn new(keeper: Keeper, guard: OwnedFd) -> Result<Self, KeeperError> {
+        let failed = |doing| move |errno| KeeperError::system(doing, errno);
+        prctl::set_child_subreaper(true).map_err(failed("adopting orphans"))?;
+        prctl::set_name(c"capsule-keeper").map_err(failed("taking a name"))?;
+        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(failed("opening /dev/null"))?;
+        if let Some(third) =
+            guard::reserve_third(&null).map_err(failed("duplicating a descriptor"))?
+        {
+            // Kept for good: no descriptor of ours may be number 3.
+            let _number = std::os::fd::IntoRawFd::into_raw_fd(third);
+        }
+        let null = null
+            .try_clone()
+            .map_err(|e| KeeperError::io("duplicating", "/dev/null".as_ref(), e))?;
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed("reading a limit"))?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(failed("raising a limit"))?;
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        mask.extend(guard::ending_signals());
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&mask, flags).map_err(failed("watching signals"))?;
+        let Keeper { home, cgroups, registry, linger } = keeper;
+        let none = std::path::Path::new("-");
+        let spawner =
+            Spawner::new((soft, hard)).map_err(|e| KeeperError::io("mapping", none, e))?;
+        let writer =
+            Writer::start().map_err(|e| KeeperError::io("starting the writer", none, e))?;
+        let epoll =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("making an epoll"))?;
+        let spare = null.try_clone().ok();
+        let control = Self {
+            listener: home.listen()?,
+            home,
+            linger,
+            cgroups,
+            registry,
+            epoll,
+            spawner,
+            writer,
+            null,
+            signals,
+            guard,
+            spare,
+            attempts: HashMap::new(),
+            keys: HashMap::new(),
+            pids: HashMap::new(),
+            alarms: BTreeSet::new(),
+            last_slot: 0,
+            peers: HashMap::new(),
+            session: None,
+            epoch: 0,
+            logs: None,
+            instance: Uuid::now_v7(),
+            idle_since: None,
+            quit_by: None,
+            guard_died: false,
+        };
+        control.watch(control.listener.as_fd(), EpollFlags::EPOLLIN, Token::Listener);
+        control.watch(control.signals.as_fd(), EpollFlags::EPOLLIN, Token::Signals);
+        control.watch(control.guard.as_fd(), EpollFlags::EPOLLIN, Token::Guard);
+        control.watch(control.writer.bell.as_fd(), EpollFlags::EPOLLIN, Token::Bell);
+        Ok(control)
+    }
+
+    fn serve(&mut self) -> Result<ExitCode, KeeperError> {
+        let mut events = [EpollEvent::empty(); 256];
+        while !self.is_over() {
+            let timeout = self.timeout();
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(KeeperError::system("waiting for events", errno)),
+            };
+            for event in events.iter().take(count) {
+                self.on_event(Token::decode(event.data()), event.events());
+            }
+            self.on_time();
+            self.flush();
+        }
+        Ok(if self.guard_died { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn on_event(&mut self, token: Token, flags: EpollFlags) {
+        match token {
+            Token::Listener => self.accept(),
+            Token::Signals => self.on_signals(),
+            Token::Guard => {
+                tracing::error!("the guard was killed; all attempts are killed too");
+                self.guard_died = true;
+            }
+            Token::Bell => {
+                // Reading resets the counter.
+                let _count = self.writer.bell.read();
+                while let Ok(drained) = self.writer.drained.try_recv() {
+                    self.on_drained(drained);
+                }
+            }
+            Token::Peer(slot) => self.on_peer(slot, flags),
+            Token::Pipe(slot, stream) => self.on_pipe(slot, stream, flags),
+            Token::Group(slot) => {
+                self.check_group(slot);
+                self.settle(slot);
+            }
+            Token::Reaper(slot) => self.hear_reaper(slot),
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            if info.ssi_signo != Signal::SIGCHLD as u32 {
+                tracing::warn!(signal = info.ssi_signo, "told to end by a signal");
+                self.quit(true);
+            }
+        }
+        self.wait_for_children();
+    }
+
+    /// Waits for every child that has ended: main processes, reapers, and orphans of attempts.
+    #[expect(unsafe_code, reason = "wait4 gives what each child used; nothing in use wraps it")]
+    pub(super) fn wait_for_children(&mut self) {
+        loop {
+            let mut status = 0;
+            // SAFETY: a struct of integers, for which zero is a value.
+            let mut raw: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: both places live across the call; -1 means any child.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut raw) };
+            if pid <= 0 {
+                break;
+            }
+            if let Some(slot) = self.pids.get(&Pid::from_raw(pid)).copied() {
+                self.on_exit(slot, status, Usage::of(&raw));
+            }
+        }
+        self.kill_strays();
+    }
+
+    fn on_pipe(&mut self, slot: u64, stream: usize, flags: EpollFlags) {
+        let Some(attempt) = self.attempts.get_mut(&slot) else { return };
+        if flags.contains(EpollFlags::EPOLLIN) {
+            if attempt.pipes.iter().any(Option::is_some) {
+                self.hand_over(slot);
+            }
+        } else if let Some(pipe) = attempt.pipes.get_mut(stream) {
+            // Closed by all writers, and empty.
+            *pipe = None;
+        }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((socket, _)) => self.greet(socket),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    tracing::error!("out of descriptors: a connection is refused");
+                    self.spare = None;
+                    drop(self.listener.accept());
+                    self.spare = self.null.try_clone().ok();
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn greet(&mut self, socket: std::os::unix::net::UnixStream) {
+        if self.peers.len() >= PEERS {
+            tracing::warn!("too many connections: one is refused");
+            return;
+        }
+        match Peer::new(socket, Instant::now()) {
+            Ok(peer) => {
+                let slot = self.new_slot();
+                self.watch(peer.fd(), EpollFlags::EPOLLIN, Token::Peer(slot));
+                self.peers.insert(slot, peer);
+            }
+            Err(error) => tracing::warn!(%error, "a connection is refused"),
+        }
+    }
+
+    fn on_peer(&mut self, slot: u64, flags: EpollFlags) {
+        let Some(peer) = self.peers.get_mut(&slot) else { return };
+        if flags.contains(EpollFlags::EPOLLOUT) && !flags.contains(EpollFlags::EPOLLIN) {
+            return;
+        }
+        if let Err(hangup) = peer.receive() {
+            return self.hang_up(slot, &hangup);
+        }
+        self.obey_all(slot);
+    }
+
+    /// Obeys what a peer has sent, as far as its reports do not pile up.
+    fn obey_all(&mut self, slot: u64) {
+        while let Some(peer) = self.peers.get_mut(&slot).filter(|peer| !peer.is_full()) {
+            match peer.next() {
+                Ok(Some(message)) => {
+                    if let Some(command) = message.command {
+                        self.obey(slot, command);
+                    }
+                }
+                Ok(None) => return,
+                Err(hangup) => return self.hang_up(slot, &hangup),
+            }
+        }
+    }
+
+    fn obey(&mut self, from: u64, command: Command) {
+        if self.session != Some(from) {
+            return match command {
+                Command::Hello(hello) => self.open_session(from, &hello),
+                Command::Spawn(_)
+                | Command::Cancel(_)
+                | Command::Refresh(_)
+                | Command::Ack(_)
+                | Command::Quit(_) => self.refuse(from, "say hello first"),
+            };
+        }
+        match command {
+            Command::Hello(_) => self.refuse(from, "the session is open already"),
+            Command::Spawn(spawn) => self.spawn(spawn.key, &spawn.plan),
+            Command::Cancel(cancel) => match self.slot_of(cancel.key) {
+                Some(slot) => {
+                    let why = match cancel.why() {
+                        StopWhy::Drain => StopWhy::Drain,
+                        StopWhy::None | StopWhy::Timeout | StopWhy::Cancel => StopWhy::Cancel,
+                    };
+                    self.stop(slot, why, Duration::from_millis(cancel.grace_ms));
+                }
+                None => self.tell(Report::NoSuch(cancel.key)),
+            },
+            Command::Refresh(refresh) => match self.slot_of(refresh.key) {
+                Some(slot) => {
+                    if let Some(attempt) = self.attempts.get_mut(&slot) {
+                        attempt.deadline = super::life::after(Instant::now(), refresh.deadline_ms);
+                    }
+                    self.set_alarm(slot);
+                }
+                None => self.tell(Report::NoSuch(refresh.key)),
+            },
+            Command::Ack(key) => {
+                if let Some(slot) = self.slot_of(key) {
+                    if let Some(attempt) = self.attempts.get_mut(&slot) {
+                        attempt.acked = attempt.exit.is_some();
+                    }
+                    self.forget_if_done(slot);
+                }
+            }
+            Command::Quit(quit) => self.quit(quit.kill),
+        }
+    }
+
+    fn open_session(&mut self, slot: u64, hello: &wire::Hello) {
+        if hello.major != wire::MAJOR {
+            let message = format!(
+                "the keeper speaks protocol {}.{}, the daemon {}.{}",
+                wire::MAJOR,
+                wire::MINOR,
+                hello.major,
+                hello.minor
+            );
+            return self.refuse(slot, &message);
+        }
+        if hello.uuid.parse() != Ok(self.home.uuid()) {
+            return self.refuse(slot, "the keeper serves another store");
+        }
+        if self.session.is_some() && hello.epoch < self.epoch {
+            return self.refuse(slot, "a newer daemon has the keeper");
+        }
+        let Some(logs) = self.peers.get_mut(&slot).and_then(Peer::take_fd) else {
+            return self.refuse(slot, "the hello came without the logs folder");
+        };
+        if let Some(old) = self.session.take() {
+            // Its unread commands go with it.
+            self.peers.remove(&old);
+        }
+        self.logs = Some(logs);
+        self.session = Some(slot);
+        self.epoch = hello.epoch;
+        self.tell(Report::Welcome(wire::Welcome {
+            major: wire::MAJOR,
+            minor: wire::MINOR,
+            instance: self.instance.to_string(),
+            attribution: match self.cgroups {
+                Some(_) => Attribution::Cgroup,
+                None => Attribution::Reaper,
+            }
+            .into(),
+            pid: Pid::this().as_raw(),
+            guard: Pid::parent().as_raw(),
+        }));
+        let items = self.attempts.values().filter(|a| !a.acked || !a.is_gone()).map(Attempt::item);
+        self.tell(Report::Inventory(wire::Inventory { items: items.collect() }));
+    }
+
+    fn refuse(&mut self, slot: u64, message: &str) {
+        tracing::warn!(message, "a daemon is refused");
+        if let Some(mut peer) = self.peers.remove(&slot) {
+            peer.tell(Report::Refused(wire::Refused { message: message.to_owned() }));
+            // A peer that does not take the reason goes without it.
+            let _untold = peer.flush();
+        }
+        if self.session == Some(slot) {
+            self.session = None;
+        }
+    }
+
+    fn hang_up(&mut self, slot: u64, hangup: &Hangup) {
+        match hangup {
+            Hangup::Closed => {}
+            Hangup::Stranger(_) | Hangup::Deaf | Hangup::Wire(_) | Hangup::Io(_) => {
+                tracing::error!(error = hangup as &dyn std::error::Error, "a session is dropped");
+            }
+        }
+        self.peers.remove(&slot);
+        if self.session == Some(slot) {
+            self.session = None;
+        }
+    }
+
+    fn quit(&mut self, kill: bool) {
+        if !kill && !self.attempts.is_empty() {
+            return;
+        }
+        self.quit_by = Some(Instant::now() + FAREWELL);
+        let live: Vec<u64> = self.attempts.keys().copied().collect();
+        for slot in live {
+            self.stop(slot, StopWhy::Drain, Duration::ZERO);
+        }
+    }
+
+    /// Queues a report for the session; without one, verdicts wait for the next inventory.
+    pub(super) fn tell(&mut self, report: Report) {
+        if let Some(peer) = self.session.and_then(|slot| self.peers.get_mut(&slot)) {
+            peer.tell(report);
+        }
+    }
+
+    /// Sends what was queued in this turn, and goes on with commands that had to wait for that.
+    fn flush(&mut self) {
+        let slots: Vec<u64> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.has_unsent() || p.waits_to_write)
+            .map(|(s, _)| *s)
+            .collect();
+        for slot in slots {
+            let Some(peer) = self.peers.get_mut(&slot) else { continue };
+            let was_full = peer.is_full();
+            if let Err(hangup) = peer.flush() {
+                self.hang_up(slot, &hangup);
+                continue;
+            }
+            let waits = peer.has_unsent();
+            if waits != peer.waits_to_write {
+                peer.waits_to_write = waits;
+                let mut flags = EpollFlags::empty();
+                flags.set(EpollFlags::EPOLLOUT, waits);
+                flags.set(EpollFlags::EPOLLIN, !peer.is_full());
+                let mut event = EpollEvent::new(flags, Token::Peer(slot).encode());
+                if let Err(error) = self.epoll.modify(peer.fd(), &mut event) {
+                    tracing::error!(%error, "cannot watch a connection");
+                }
+            }
+            if was_full {
+                self.obey_all(slot);
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some((at, slot)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+            self.alarms.remove(&(at, slot));
+            self.on_alarm(slot);
+        }
+        let silent = |(slot, peer): (&u64, &Peer)| {
+            (self.session != Some(*slot) && now >= peer.since + HELLO).then_some(*slot)
+        };
+        let silent: Vec<u64> = self.peers.iter().filter_map(silent).collect();
+        for slot in silent {
+            self.refuse(slot, "no hello came");
+        }
+        let idle = self.peers.is_empty() && self.attempts.is_empty();
+        self.idle_since = if idle { self.idle_since.or(Some(now)) } else { None };
+    }
+
+    /// How long nothing is to be done unless something happens; rounded up, so that the time has
+    /// come when the wait ends.
+    fn timeout(&self) -> EpollTimeout {
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        let hello = self.peers.iter().filter(|(slot, _)| self.session != Some(**slot));
+        let hello = hello.map(|(_, peer)| peer.since + HELLO).min();
+        let linger = self.idle_since.and_then(|since| since.checked_add(self.linger));
+        let next = [alarm, hello, linger, self.quit_by].into_iter().flatten().min();
+        next.map_or(EpollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(Instant::now());
+            let ms = u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(60_000);
+            EpollTimeout::try_from(ms.min(600_000)).unwrap_or(EpollTimeout::ZERO)
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let killed = self.attempts.values().all(Attempt::is_gone);
+        self.guard_died
+            || self.quit_by.is_some_and(|by| killed || now >= by)
+            || self.idle_since.is_some_and(|since| now.duration_since(since) >= self.linger)
+    }
+
+    pub(super) fn new_slot(&mut self) -> u64 {
+        self.last_slot += 1;
+        self.last_slot
+    }
+
+    pub(super) fn slot_of(&self, key: Key) -> Option<u64> {
+        self.keys.get(&key).copied()
+    }
+
+    pub(super) fn slots_of_strays(&self) -> Vec<u64> {
+        let strays = self.attempts.iter().filter(|(_, a)| matches!(a.body, Body::Strays));
+        strays.map(|(slot, _)| *slot).collect()
+    }
+
+    pub(super) fn reapers(&self) -> Vec<i32> {
+        let pid = |a: &Attempt| match &a.body {
+            Body::Reaper(reaper) => Some(reaper.pid.as_raw()),
+            Body::Cgroup { .. } | Body::Strays | Body::Gone => None,
+        };
+        self.attempts.values().filter_map(pid).collect()
+    }
+
+    /// Sets the alarm of an attempt to where its state wants it.
+    pub(super) fn set_alarm(&mut self, slot: u64) {
+        let Some(attempt) = self.attempts.get_mut(&slot) else { return };
+        let next = attempt.next_alarm();
+        if attempt.alarm == next {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut attempt.alarm, next) {
+            self.alarms.remove(&(old, slot));
+        }
+        self.alarms.extend(next.map(|at| (at, slot)));
+    }
+
+    /// Forgets an attempt that is gone and whose verdict is durable.
+    pub(super) fn forget_if_done(&mut self, slot: u64) {
+        let done = |a: &Attempt| a.acked && a.told == super::attempt::Told::Gone;
+        if let Some(attempt) = self.attempts.get(&slot).filter(|a| done(a)) {
+            self.keys.remove(&attempt.key);
+            if let Some(at) = attempt.alarm {
+                self.alarms.remove(&(at, slot));
+            }
+            self.attempts.remove(&slot);
+        }
+    }
+
+    pub(super) fn watch(&self, fd: BorrowedFd<'_>, flags: EpollFlags, token: Token) {
+        // Only a lack of memory or of watches can refuse this; then the alarm looks instead.
+        if let Err(error) = self.epoll.add(fd, self.epoll_event(flags, token)) {
+            tracing::error!(%error, ?token, "cannot watch a descriptor");
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "used where the loop itself is at hand")]
+    pub(super) fn epoll_event(&self, flags: EpollFlags, token: Token) -> EpollEvent {
+        EpollEvent::new(flags, token.encode())
+    }
+}

@@ -1,0 +1,90 @@
+//! `capsule.v1` over the Unix socket. Handlers convert, ask the engine, convert back.
+//!
+//! Owns the wire: no other module but this one names `capsule_proto`. It must not name the store's
+//! writing side or the keeper. Invariant: a reply means that what it says is on disk.
+
+mod apps;
+mod call;
+mod convert;
+mod daemon;
+mod peer;
+mod status;
+mod submit;
+mod tail;
+mod targets;
+mod tasks;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use capsule_proto::v1::apps_server::AppsServer;
+use capsule_proto::v1::daemon_server::DaemonServer;
+use capsule_proto::v1::tasks_server::TasksServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+
+use self::peer::Peers;
+use crate::engine::Engine;
+use crate::logs::LogDir;
+
+/// The largest message taken: a batch of 1,000 submits with payloads of 1 KiB and more.
+const MESSAGE_MAX: usize = 16 << 20;
+/// The most calls at once on one connection.
+const STREAMS_MAX: u32 = 1024;
+
+/// What the handlers work with; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The one door to tasks.
+    pub engine: Engine,
+    /// Logs of attempts.
+    pub logs: Arc<LogDir>,
+    /// What `status` tells of the daemon itself.
+    pub about: Arc<About>,
+    /// Set when the daemon ends: streams end with it.
+    pub ending: CancellationToken,
+    peers: Arc<Peers>,
+}
+
+/// What `status` tells of the daemon itself.
+#[derive(Debug)]
+pub struct About {
+    /// Where its state is.
+    pub state_dir: PathBuf,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The name of its store.
+    pub store_uuid: String,
+    /// When it started.
+    pub started: capsule_core::time::Timestamp,
+}
+
+impl Api {
+    /// Handlers over this engine.
+    pub fn new(engine: Engine, logs: Arc<LogDir>, about: About, ending: CancellationToken) -> Self {
+        Self { engine, logs, about: Arc::new(about), ending, peers: Arc::default() }
+    }
+}
+
+/// Serves until the daemon ends; running calls get a moment to finish.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: UnixListener, api: Api) -> Result<(), tonic::transport::Error> {
+    let ending = api.ending.clone();
+    let tasks = TasksServer::new(api.clone())
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX);
+    Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(64))
+        .add_service(InterceptedService::new(tasks, peer::admit))
+        .add_service(InterceptedService::new(AppsServer::new(api.clone()), peer::admit))
+        .add_service(InterceptedService::new(DaemonServer::new(api), peer::admit))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ending.cancelled_owned())
+        .await
+}

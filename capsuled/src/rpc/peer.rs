@@ -1,0 +1,57 @@
+//! Who is on the other side of the socket: the kernel says so, not the client.
+
+use std::collections::HashMap;
+
+use nix::unistd::{Uid, User, geteuid};
+use parking_lot::Mutex;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Status};
+
+use super::status::Refused;
+
+/// The user behind a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    pub(super) name: String,
+}
+
+/// Names of users, looked up once each.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    names: Mutex<HashMap<u32, String>>,
+}
+
+impl Peers {
+    /// The user behind `request`.
+    pub(super) fn of<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
+        let uid = uid(request.extensions())?;
+        let mut names = self.names.lock();
+        let name = names.entry(uid).or_insert_with(|| {
+            User::from_uid(Uid::from_raw(uid))
+                .ok()
+                .flatten()
+                .map_or_else(|| uid.to_string(), |user| user.name)
+        });
+        Ok(Peer { uid, name: name.clone() })
+    }
+}
+
+/// Lets through the daemon's own user and root, before any handler runs.
+pub(super) fn admit(request: Request<()>) -> Result<Request<()>, Status> {
+    let uid = uid(request.extensions())?;
+    if uid == 0 || uid == geteuid().as_raw() {
+        return Ok(request);
+    }
+    let message = format!("this daemon serves uid {}, not uid {uid}", geteuid());
+    let refused = Refused::new(tonic::Code::PermissionDenied, "permission_denied", message, 6);
+    Err(refused.hint("capsuled run").into())
+}
+
+fn uid(extensions: &tonic::Extensions) -> Result<u32, Status> {
+    extensions
+        .get::<UdsConnectInfo>()
+        .and_then(|info| info.peer_cred)
+        .map(|cred| cred.uid())
+        .ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))
+}

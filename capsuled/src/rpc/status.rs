@@ -1,0 +1,149 @@
+//! From our errors to gRPC codes: one table. The details carry a stable code, a hint that is a
+//! runnable command, and the exit code of the CLI.
+
+use capsule_core::Rejected;
+use capsule_core::lock::LockError;
+use capsule_core::spec::SpecError;
+use capsule_proto::v1::ErrorDetail;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::engine::{EngineError, Refusal, SubmitError};
+
+/// An answer that is an error.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) name: &'static str,
+    pub(super) message: String,
+    pub(super) hint: String,
+    pub(super) exit: i32,
+}
+
+impl Refused {
+    /// Arguments that make no sense: exit code 2.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, "invalid_argument", message, 2)
+    }
+
+    /// Something that is not there: exit code 4.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, "not_found", message, 4)
+    }
+
+    /// Something that cannot be now: exit code 5.
+    pub(super) fn precondition(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Code::FailedPrecondition, name, message, 5)
+    }
+
+    pub(super) fn new(
+        code: Code,
+        name: &'static str,
+        message: impl Into<String>,
+        exit: i32,
+    ) -> Self {
+        Self { code, name, message: message.into(), hint: String::new(), exit }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: hint.into(), ..self }
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let Refused { code, name, message, hint, exit } = refused;
+        let detail = ErrorDetail { code: name.to_owned(), hint, exit };
+        Self::with_details(code, message, detail.encode_to_vec().into())
+    }
+}
+
+impl From<EngineError> for Refused {
+    fn from(error: EngineError) -> Self {
+        let message = chain(&error);
+        match error {
+            EngineError::Gone => Self::new(Code::Unavailable, "unavailable", message, 3),
+            EngineError::Busy(_) => Self::new(Code::ResourceExhausted, "busy", message, 1),
+            EngineError::Store(_) | EngineError::Thread(_) | EngineError::Record(_) => {
+                Self::new(Code::Internal, "internal", message, 1)
+            }
+        }
+    }
+}
+
+impl From<SpecError> for Refused {
+    fn from(error: SpecError) -> Self {
+        let hint = match &error {
+            SpecError::AtMostOnceRetries(_) => "capsule help states",
+            SpecError::Empty { .. }
+            | SpecError::TooLong { .. }
+            | SpecError::BadName { .. }
+            | SpecError::Range { .. } => "capsule submit --help",
+        };
+        Self::invalid(error.to_string()).hint(hint)
+    }
+}
+
+impl From<LockError> for Refused {
+    fn from(error: LockError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<SubmitError> for Refused {
+    fn from(error: SubmitError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubmitError::Spec(error) => error.into(),
+            SubmitError::Locked { holder, .. } => {
+                Self::new(Code::AlreadyExists, "locked", message, 5)
+                    .hint(format!("capsule wait {holder}"))
+            }
+            SubmitError::KeyConflict { id, .. } => {
+                Self::new(Code::AlreadyExists, "key_conflict", message, 5)
+                    .hint(format!("capsule show {id}"))
+            }
+            SubmitError::NoDependency(_) => Self::not_found(message).hint("capsule list"),
+            SubmitError::QueueFull(_) => {
+                Self::new(Code::ResourceExhausted, "queue_full", message, 5).hint("capsule status")
+            }
+            SubmitError::PayloadTooLarge(_) => Self::invalid(message)
+                .hint("put the data into a file and pass its path: capsule help ids"),
+            SubmitError::Degraded(_) => {
+                Self::new(Code::ResourceExhausted, "disk_full", message, 5).hint("capsule status")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Rejected(Rejected::Missing) => Self::not_found(message).hint("capsule list"),
+            Refusal::Rejected(
+                Rejected::Exists
+                | Rejected::AlreadyEnded(_)
+                | Rejected::StaleAttempt(_)
+                | Rejected::NotNow(_)
+                | Rejected::NotDue
+                | Rejected::Unchanged
+                | Rejected::Completed,
+            )
+            | Refusal::NotEnded(_)
+            | Refusal::Lingers => Self::precondition("precondition", message),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,192 @@
+//! Streams fed by the live feed: `wait` and `watch`. Nothing polls.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+
+use capsule_core::id::{Seq, TaskId};
+use capsule_core::task::Status;
+use capsule_proto::v1;
+use capsule_proto::v1::watch_event::Event;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::peer::Peer;
+use super::status::Refused;
+use super::{Api, convert, targets};
+use crate::book::Filter;
+use crate::engine::{Changed, Lagged};
+
+pub(super) type WaitStream =
+    Pin<Box<dyn Stream<Item = Result<v1::TaskView, tonic::Status>> + Send>>;
+pub(super) type WatchStream =
+    Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, tonic::Status>> + Send>>;
+
+/// Tasks in the snapshot of a watch, unless said otherwise.
+const SNAPSHOT: usize = 1000;
+/// Messages that a slow client may leave unread before its changes are coalesced.
+const BUFFER: usize = 64;
+
+/// Gives a view of each task when it reaches the condition.
+pub(super) fn wait(
+    api: &Api,
+    request: v1::WaitRequest,
+    peer: &Peer,
+) -> Result<WaitStream, Refused> {
+    let reached = match request.until.as_str() {
+        "" | "ended" | "done" => Status::is_ended,
+        "completed" => |status: Status| status.is_ended(),
+        "running" => |status: Status| status == Status::Running || status.is_ended(),
+        other => {
+            let message = format!("{other:?} is none of ended, running and completed");
+            return Err(Refused::invalid(message));
+        }
+    };
+    let mut feed = api.engine.feed().cursor();
+    let ids = targets::all(&api.engine, request.targets, peer)?;
+    if ids.is_empty() {
+        return Err(Refused::not_found("no task matches").hint("capsule list"));
+    }
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let api = api.clone();
+    tokio::spawn(async move {
+        let mut open: BTreeSet<TaskId> = ids.into_iter().collect();
+        while !open.is_empty() {
+            let there: Vec<TaskId> = {
+                let book = api.engine.book();
+                let is_there = |id: &TaskId| book.entries.get(id).is_none_or(|e| reached(e.status));
+                open.iter().copied().filter(is_there).collect()
+            };
+            for id in &there {
+                open.remove(id);
+            }
+            for view in api.views(&there).unwrap_or_default() {
+                if sender.send(Ok(view)).await.is_err() {
+                    return;
+                }
+                if request.any {
+                    return;
+                }
+            }
+            if open.is_empty() {
+                return;
+            }
+            tokio::select! {
+                news = api.engine.feed().next(&mut feed) => {
+                    if news.is_err() {
+                        feed = api.engine.feed().cursor();
+                    }
+                }
+                () = sender.closed() => return,
+                () = api.ending.cancelled() => {
+                    let gone = Refused::new(tonic::Code::Unavailable, "unavailable", "the daemon ends", 3);
+                    drop(sender.send(Err(gone.into())).await);
+                    return;
+                }
+            }
+        }
+    });
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+/// A snapshot, then every change. A client that reads slowly gets the newest state of each task,
+/// not every step.
+pub(super) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let watch = Watch {
+        filter: convert::filter(request.filter),
+        limit: match usize::try_from(request.limit).unwrap_or(SNAPSHOT) {
+            0 => SNAPSHOT,
+            limit => limit,
+        },
+        api: api.clone(),
+        sender,
+    };
+    let since = request.since_seq.map(Seq);
+    let ending = api.ending.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = watch.run(since) => {}
+            () = ending.cancelled() => {}
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+struct Watch {
+    api: Api,
+    filter: Filter,
+    limit: usize,
+    sender: mpsc::Sender<Result<v1::WatchEvent, tonic::Status>>,
+}
+
+/// The client has gone.
+struct Gone;
+
+impl Watch {
+    async fn run(&self, since: Option<Seq>) -> Result<(), Gone> {
+        let feed = self.api.engine.feed();
+        let mut cursor = match since {
+            Some(seen) => feed.cursor_behind(seen),
+            None => self.snapshot().await?,
+        };
+        loop {
+            tokio::select! {
+                news = feed.next(&mut cursor) => match news {
+                    Ok(news) => self.tell(news).await?,
+                    Err(Lagged) => {
+                        self.send(feed.latest(), 0, Event::Reset(true)).await?;
+                        cursor = self.snapshot().await?;
+                    }
+                },
+                () = self.sender.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    async fn snapshot(&self) -> Result<crate::engine::Cursor, Gone> {
+        let (cursor, seq, ids, counts) = {
+            let book = self.api.engine.book();
+            let cursor = self.api.engine.feed().cursor();
+            let ids: Vec<TaskId> = book.newest(&self.filter, None).take(self.limit).collect();
+            (cursor, self.api.engine.feed().latest(), ids, super::daemon::counts(&book))
+        };
+        for view in self.api.views(&ids).unwrap_or_default() {
+            self.send(Seq(view.seq), 0, Event::Task(view)).await?;
+        }
+        self.send(seq, 0, Event::Ready(v1::Counts { by_status: counts })).await?;
+        Ok(cursor)
+    }
+
+    /// Tells the newest state of each task that changed, in the order of their last changes.
+    async fn tell(&self, news: Vec<Changed>) -> Result<(), Gone> {
+        let mut seen = BTreeSet::new();
+        let mut last: Vec<Changed> =
+            news.into_iter().rev().filter(|change| seen.insert(change.task)).collect();
+        last.reverse();
+        for change in last {
+            let wanted = {
+                let book = self.api.engine.book();
+                let entry = book.entries.get(&change.task);
+                entry.is_some_and(|entry| self.filter.matches(&book, entry) || self.by_status())
+            };
+            let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
+                Some(view) if wanted => Event::Task(view),
+                None if change.status.is_none() => Event::Removed(change.task.0),
+                Some(_) | None => continue,
+            };
+            self.send(change.seq, change.at.0, event).await?;
+        }
+        Ok(())
+    }
+
+    /// A task that leaves the wanted statuses must be told too, or a view would keep it.
+    fn by_status(&self) -> bool {
+        !self.filter.statuses.is_empty()
+    }
+
+    async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {
+        let event = v1::WatchEvent { seq: seq.0, event: Some(event), at_us };
+        self.sender.send(Ok(event)).await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,3 @@
+//! Carrying attempts to their verdicts: the daemon's side of the keeper's socket.
+
+pub mod link;
