@@ -169,7 +169,9 @@ pub(crate) fn block(ui: &Ui, reply: &ShowReply, log: &[String]) -> String {
     }
     push("longest", &reply.longest_ms.map_or(String::new(), time::millis));
     push("result", &reply.result_json);
-    push("error", reply.error.trim_end());
+    if reply.error != task.reason {
+        push("error", reply.error.trim_end());
+    }
     if !log.is_empty() {
         push("log", &format!("(last {} lines)  capsule tail {}", log.len(), task.id));
         for line in log {
@@ -295,7 +297,7 @@ fn attempt_line(attempt: &AttemptView) -> String {
             parts.push(format!("{} of output dropped", time::bytes(receipt.dropped_bytes)));
         }
     }
-    if !attempt.stopped.is_empty() {
+    if !attempt.stopped.is_empty() && attempt.stopped != attempt.reason {
         parts.push(attempt.stopped.clone());
     }
     parts.join(" · ")

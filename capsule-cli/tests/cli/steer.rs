@@ -78,6 +78,8 @@ fn prune_asks_first() {
     assert_eq!(fake.run(&words).code, 7);
     let ended = fake.run(&[&words[..], &["-y"]].concat());
     assert_eq!((ended.code, ended.err.as_str()), (0, "removed 1\n"));
+    let ended = fake.run(&[&words[..], &["--dry-run"]].concat());
+    assert_eq!((ended.code, ended.out.as_str()), (0, "1844  would be removed\n"));
     assert_eq!(fake.run(&["prune"]).code, 2);
 }
 

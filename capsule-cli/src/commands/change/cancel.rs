@@ -6,7 +6,7 @@ use std::time::Duration;
 use capsule_proto::v1::{ActionReply, CancelRequest, ShowRequest, Targets, TaskView, WaitRequest};
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::args::values;
 use crate::client::Client;
@@ -62,7 +62,10 @@ impl CancelArgs {
             request.dry_run = false;
         }
         let mut reply = client.answer(client.tasks().cancel(request)).await?;
-        if !self.dry_run && !self.no_wait {
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        if !self.no_wait {
             settle(context, &client, &mut reply).await?;
         }
         report(context, &reply)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use capsule_proto::v1::RetryRequest;
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::args::values;
 use crate::commands::Context;
@@ -51,6 +51,10 @@ impl RetryArgs {
             }
             request.dry_run = false;
         }
-        report(context, &client.answer(client.tasks().retry(request)).await?)
+        let reply = client.answer(client.tasks().retry(request)).await?;
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        report(context, &reply)
     }
 }

@@ -3,7 +3,7 @@
 use capsule_proto::v1::TargetsRequest;
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
@@ -32,6 +32,10 @@ impl RmArgs {
             }
             request.dry_run = false;
         }
-        report(context, &client.answer(client.tasks().remove(request)).await?)
+        let reply = client.answer(client.tasks().remove(request)).await?;
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        report(context, &reply)
     }
 }

@@ -110,7 +110,7 @@ pub(crate) async fn unknown(context: &Context, client: &Client, name: &str) -> C
     }
     if known.is_empty() {
         return error
-            .hint("no app is deployed    capsule deploy")
+            .hint("no app is deployed            capsule deploy")
             .hint(format!("a program stands behind --    capsule submit -- {name}"));
     }
     error.hint("all tasks    capsule tasks")

@@ -206,7 +206,7 @@ async fn conclude(
     if how.data == Data::Result && !reply.result_json.is_empty() {
         ui.say(&result_text(&reply.result_json))?;
     }
-    if !reply.error.is_empty() && task.exit_code.is_none() {
+    if !reply.error.is_empty() && task.exit_code.is_none() && task.signal.is_none() {
         crate::ui::warn(&escape::block(reply.error.trim_end()));
     }
     Ok(exit(task, &reply.error, how))
