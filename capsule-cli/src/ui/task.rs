@@ -173,7 +173,7 @@ pub(crate) fn block(ui: &Ui, reply: &ShowReply, log: &[String]) -> String {
         push("error", reply.error.trim_end());
     }
     if !log.is_empty() {
-        push("log", &format!("(last {} lines)  capsule tail {}", log.len(), task.id));
+        push("log", &format!("(its end)  capsule tail {}", task.id));
         for line in log {
             lines.push(format!("    {}", escape::line(line)));
         }

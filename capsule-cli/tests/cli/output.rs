@@ -62,7 +62,7 @@ fn show_tells_attempts_with_receipts() {
         "1842 sync\\u{1b}[2J  failed: exit 3",
         "attempts  1 · failed · exit 3 · 4.1s wall · 1.5s CPU · 3 MiB peak · killed",
         "error     ValueError: \\u{1b}[31mno",
-        "log       (last 5 lines)  capsule tail 1842\n    2\n    3\n    4\n    5\n    6\n",
+        "log       (its end)  capsule tail 1842\n    2\n    3\n    4\n    5\n    6\n",
         "hint      capsule retry 1842",
     ] {
         assert!(ended.out.contains(expected), "{expected:?}: {}", ended.out);

@@ -136,10 +136,12 @@ pub(super) fn command(definition: &Definition, verb: &str) -> Command {
     let mut taken = BTreeSet::new();
     let mut command = Command::new(definition.name.clone())
         .bin_name(format!("capsule {verb} {}", definition.name))
-        .about(escape::block(&definition.help).into_owned())
         .disable_help_flag(true)
         .disable_version_flag(true)
         .no_binary_name(false);
+    if !definition.help.is_empty() {
+        command = command.about(escape::block(&definition.help).into_owned());
+    }
     for parameter in &definition.params {
         for arg in parameter_args(parameter) {
             let long = arg.get_long().unwrap_or_default().to_owned();

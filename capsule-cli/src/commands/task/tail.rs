@@ -1,7 +1,7 @@
 //! `tail`: the log of a task, and on to its end.
 
 use capsule_proto::v1::tail_event::Event;
-use capsule_proto::v1::{LogChunk, TailEvent, TailRequest};
+use capsule_proto::v1::{LogChunk, ShowRequest, TailEvent, TailRequest};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,6 +94,7 @@ impl TailArgs {
         let follow = self.follow || (context.ui.tty && !self.no_follow);
         let prefix = self.prefix || ids.len() > 1;
         if follow {
+            let ids = numbered(&client, ids).await?;
             return self.print(context, &client, (&ids, follow), prefix).await;
         }
         for id in &ids {
@@ -169,6 +170,20 @@ impl TailArgs {
             since_us: self.since.map(Timestamp::as_microsecond),
         }
     }
+}
+
+/// The numbers behind `@last` and the like, which will mean other tasks in a minute.
+async fn numbered(client: &Client, ids: Vec<String>) -> Result<Vec<String>, CliError> {
+    let mut numbers = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !id.starts_with('@') {
+            numbers.push(id);
+            continue;
+        }
+        let reply = client.answer(client.tasks().show(ShowRequest { id })).await?;
+        numbers.push(reply.task.unwrap_or_default().id.to_string());
+    }
+    Ok(numbers)
 }
 
 fn write(

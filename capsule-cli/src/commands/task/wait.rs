@@ -79,7 +79,7 @@ impl WaitArgs {
                 Next::RanOut if look => return Ok(Exit::Unfinished),
                 Next::RanOut => return Ok(Exit::WaitRanOut),
                 Next::Interrupt => {
-                    for id in &self.targets.ids {
+                    for id in self.targets.ids.iter().filter(|id| !id.starts_with('@')) {
                         warn(&format!("{id} goes on: capsule tail {id}"));
                     }
                     return Ok(Exit::Interrupted);
