@@ -160,3 +160,17 @@ fn waiting_for_a_daemon_can_be_given_up() {
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn tail_too_follows_a_daemon_that_comes_back() {
+    let mut fake = Fake::start();
+    fake.lock().tasks.push(crate::fake::task(1842, "x", Status::Running));
+    let (child, mut out) = following(&fake, &["tail", "-f", "@last"]);
+    fake.die();
+    fake.lock().endless = false;
+    fake.lock().log = vec![chunk("out", b"ended\n")];
+    fake.serve();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!((ended(child).code, rest.as_str()), (0, "ended\n"));
+}

@@ -7,21 +7,16 @@ use capsule_proto::v1::{
     CancelRequest, ResultRequest, ShowRequest, TailEvent, TailRequest, Targets, TaskView,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::Instant;
 use tonic::Streaming;
 
 use crate::client::Client;
+use crate::commands::patience::{again, leave, unless_interrupted};
 use crate::commands::{Context, outcome};
 use crate::error::{CliError, Exit};
 use crate::ui::live::line::StatusLine;
 use crate::ui::live::log::{Decor, Log};
 use crate::ui::task::ended;
 use crate::ui::{escape, json, shape};
-
-/// How long a daemon that went away is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks for it.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a task is followed.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +72,7 @@ pub(super) async fn follow(
             Next::Interrupt if how.detach || asked => {
                 line.clear(&[]);
                 log.finish()?;
-                return Ok(leave(id));
+                return Ok(leave(&[id.to_string()]));
             }
             Next::Interrupt => {
                 asked = true;
@@ -88,9 +83,11 @@ pub(super) async fn follow(
             Next::End => break,
             Next::Failed(status) => {
                 line.clear(&[]);
-                let back = resume(context, &client, &request, status);
+                let back = again(context, &client, status, async |client| {
+                    client.answer(client.tasks().tail(request.clone())).await
+                });
                 let Some(back) = unless_interrupted(&mut interrupts, back).await? else {
-                    return Ok(leave(id));
+                    return Ok(leave(&[id.to_string()]));
                 };
                 (client, stream) = back;
             }
@@ -100,53 +97,12 @@ pub(super) async fn follow(
     if !ended(task.status()) {
         let end = super::super::task::wait::ended(&client, id);
         let Some(view) = unless_interrupted(&mut interrupts, end).await? else {
-            return Ok(leave(id));
+            return Ok(leave(&[id.to_string()]));
         };
         task = view;
     }
     line.end(&task);
     conclude(context, &client, &task, how).await
-}
-
-/// Connects again to a daemon that went away: the task goes on without it.
-async fn resume(
-    context: &Context,
-    client: &Client,
-    request: &TailRequest,
-    status: tonic::Status,
-) -> Result<(Client, Streaming<TailEvent>), CliError> {
-    let lost = client.explain(status).await;
-    if lost.exit() != Exit::Unreachable {
-        return Err(lost);
-    }
-    context.ui.talk("the daemon went away; waiting for it to come back");
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        tokio::time::sleep(PAUSE).await;
-        let Ok(client) = context.client().await else { continue };
-        if let Ok(stream) = client.answer(client.tasks().tail(request.clone())).await {
-            return Ok((client, stream));
-        }
-    }
-    Err(lost)
-}
-
-/// The value, or nothing when Ctrl-C comes first.
-pub(super) async fn unless_interrupted<T>(
-    interrupts: &mut Signal,
-    value: impl Future<Output = Result<T, CliError>>,
-) -> Result<Option<T>, CliError> {
-    tokio::select! {
-        biased;
-        _ = interrupts.recv() => Ok(None),
-        value = value => value.map(Some),
-    }
-}
-
-/// Says that the task is not touched by our leaving.
-pub(super) fn leave(id: u64) -> Exit {
-    crate::ui::warn(&format!("{id} goes on: capsule tail {id}"));
-    Exit::Interrupted
 }
 
 enum Next {

@@ -17,6 +17,7 @@ use capsule_proto::v1::{SubmitReply, SubmitRequest, TaskView};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::patience::{leave, unless_interrupted};
 use super::{Context, outcome};
 use crate::args::Format;
 use crate::args::submit::{SubmitArgs, What};
@@ -54,8 +55,8 @@ impl SubmitArgs {
         if self.wait {
             let mut interrupts = signal(SignalKind::interrupt())?;
             let end = super::task::wait::ended(&client, task.id);
-            let Some(task) = follow::unless_interrupted(&mut interrupts, end).await? else {
-                return Ok(follow::leave(task.id));
+            let Some(task) = unless_interrupted(&mut interrupts, end).await? else {
+                return Ok(leave(&[task.id.to_string()]));
             };
             return told_end(context, &task);
         }
