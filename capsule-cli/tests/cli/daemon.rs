@@ -237,7 +237,8 @@ impl Tasks for Served {
         let mut state = self.0.lock();
         let found = state.matching(&targets)?;
         if state.endless && found.iter().any(|task| !ended(task)) {
-            return Ok(Response::new(Box::pin(tokio_stream::pending())));
+            let there = found.into_iter().filter(ended).collect();
+            return Ok(Response::new(Box::pin(sent(there).chain(tokio_stream::pending()))));
         }
         Ok(Response::new(sent(found.iter().map(|task| state.end(task.id)).collect())))
     }

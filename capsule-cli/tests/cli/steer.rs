@@ -1,5 +1,7 @@
 //! Verbs that steer tasks, and waiting for them.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+
 use capsule_proto::v1::Status;
 
 use crate::fake::{Fake, task};
@@ -107,4 +109,24 @@ fn results() {
     assert_eq!((ended.code, ended.out.as_str()), (0, "ten\n"));
     assert_eq!(fake.run(&["result", "1842"]).out, "\"ten\"\n");
     assert_eq!(fake.run(&["result", "1844"]).code, 20);
+}
+
+#[test]
+fn a_wait_outlives_the_daemon() {
+    let mut fake = with_tasks();
+    fake.lock().endless = true;
+    let mut child = fake.command(&["wait", "1844", "1842"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut told = String::new();
+    out.read_line(&mut told).unwrap();
+    assert_eq!(told, "1844  failed  report\n");
+    fake.die();
+    fake.lock().endless = false;
+    fake.serve();
+    told.clear();
+    out.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "1842  completed  sync_leads\n");
+    let ended = crate::fake::ended(child);
+    assert_eq!(ended.code, 20);
+    assert!(ended.err.contains("the daemon went away"), "{}", ended.err);
 }
