@@ -143,8 +143,6 @@ enum End {
     Leave,
     /// Ctrl-C in the foreground: running tasks are stopped and put back.
     Interrupt,
-    /// The store failed.
-    Engine,
 }
 
 impl Running {
@@ -167,7 +165,7 @@ impl Running {
             }
         };
         let kill = match end {
-            End::Leave | End::Engine => false,
+            End::Leave => false,
             End::Interrupt => {
                 stop_tasks(&engine, &mut interrupt).await;
                 true

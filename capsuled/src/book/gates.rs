@@ -32,6 +32,8 @@ pub enum GateKind {
     Hold,
     /// Another task must end first.
     Dependency,
+    /// Its definition does not fit it any more.
+    Definition,
     /// Its queue is paused.
     Paused,
     /// Its lock is held.
@@ -56,6 +58,7 @@ impl GateKind {
             Self::Retry => "retry",
             Self::Hold => "hold",
             Self::Dependency => "dependency",
+            Self::Definition => "definition_changed",
             Self::Paused => "paused",
             Self::Lock => "lock",
             Self::Limit => "limit",
@@ -107,6 +110,9 @@ impl Book {
                 tasks: vec![dependency.task],
                 ..Gate::new(GateKind::Dependency, text)
             });
+        }
+        if let Some(why) = self.unfit.get(&task.id) {
+            gates.push(Gate::new(GateKind::Definition, why.clone()));
         }
         self.queue_gates(entry, &mut gates);
         self.lock_gate(task.id, entry, now, &mut gates);

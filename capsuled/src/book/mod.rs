@@ -18,6 +18,8 @@ use capsule_core::pick::{Lane, Ready};
 use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
+use crate::apps::Apps;
+
 pub use self::entry::Entry;
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
@@ -39,8 +41,11 @@ pub struct Book {
     pub locks: Locks,
     /// Settings of queues.
     pub queues: BTreeMap<String, Queue>,
-    /// Limits of a task name within an app, from its definition.
-    pub name_limits: HashMap<(Symbol, Symbol), u32>,
+    /// Apps and their task definitions.
+    pub apps: Apps,
+    /// Tasks that the definition in force does not fit, and why.
+    pub unfit: HashMap<TaskId, String>,
+    name_limits: HashMap<(Symbol, Symbol), u32>,
     /// Attempts whose verdict is durable while processes of their tree still live: they keep
     /// their slot and their lock.
     pub lingering: HashMap<TaskId, AttemptNumber>,
@@ -137,7 +142,7 @@ impl Book {
             if let Some(lock) = &lock {
                 self.locks.acquire(lock, task.id, &mut self.ready);
             }
-        } else if entry.is_ready() && !self.lingering.contains_key(&task.id) {
+        } else if entry.is_ready() && self.may_stand(task.id) {
             self.stand(task.id, &entry, lock.as_ref());
         }
         self.entries.insert(task.id, entry);
@@ -145,6 +150,7 @@ impl Book {
 
     fn take_out(&mut self, task: &Task) {
         let Some(entry) = self.entries.remove(&task.id) else { return };
+        self.unfit.remove(&task.id);
         self.counts.add(entry.status, -1);
         if let Some(at) = entry.alarm {
             self.alarms.remove(&(at, task.id));
@@ -235,8 +241,48 @@ impl Book {
         if let Some(lock) = &lock {
             self.locks.release(lock, id, &mut self.ready);
         }
-        if entry.is_ready() {
+        if entry.is_ready() && self.may_stand(id) {
             self.stand(id, &entry, lock.as_ref());
+        }
+    }
+
+    fn may_stand(&self, id: TaskId) -> bool {
+        !self.lingering.contains_key(&id) && !self.unfit.contains_key(&id)
+    }
+
+    /// A picked task does not fit its definition: it waits until that changes.
+    pub fn park(&mut self, task: &Task, why: String) {
+        if let (Some(entry), Some(key)) = (self.entries.get(&task.id), &task.spec.lock) {
+            let lock: LockId = (entry.app, key.as_str().into());
+            let (lane, rank) = (entry.lane(), entry.rank(task.id));
+            self.locks.leave(&lock, lane, rank, &mut self.ready);
+        }
+        self.unfit.insert(task.id, why);
+    }
+
+    /// The definitions of an app are others: its parked tasks get another look, and its limits
+    /// are those of the revision in force.
+    pub fn definitions_changed(&mut self, app: &str) {
+        let symbol = self.symbols.intern(app);
+        self.name_limits.retain(|(owner, _), _| *owner != symbol);
+        let revision = self.apps.get(app).and_then(|app| app.in_force()).cloned();
+        for definition in revision.iter().flat_map(|revision| revision.definitions.values()) {
+            if let Some(limit) = definition.concurrency {
+                let name = self.symbols.intern(&definition.name);
+                self.name_limits.insert((symbol, name), limit);
+            }
+        }
+        let parked: Vec<TaskId> = self.unfit.keys().copied().collect();
+        for id in parked {
+            let Some(entry) = self.entries.get(&id).filter(|entry| entry.app == symbol).cloned()
+            else {
+                continue;
+            };
+            self.unfit.remove(&id);
+            if entry.is_ready() && self.may_stand(id) {
+                let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+                self.stand(id, &entry, lock.as_ref());
+            }
         }
     }
 

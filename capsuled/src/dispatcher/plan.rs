@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ impl Surroundings {
         };
         match Work::decode(&bytes).ok_or(PlanError::PayloadUnreadable)? {
             Work::Program(program) => Ok(self.program(task, attempt, program)),
-            Work::Call(call) => self.call(task, attempt, &call),
+            Work::Call(call) => self.call(engine, task, attempt, &call),
         }
     }
 
@@ -85,9 +85,55 @@ impl Surroundings {
         }
     }
 
-    #[expect(clippy::unused_self, reason = "calls of definitions get the same surroundings")]
-    fn call(&self, _: &Task, _: AttemptNumber, _: &Call) -> Result<Plan, PlanError> {
-        Err(PlanError::NoDefinition)
+    fn call(
+        &self,
+        engine: &Engine,
+        task: &Task,
+        attempt: AttemptNumber,
+        call: &Call,
+    ) -> Result<Plan, PlanError> {
+        let (revision, definition) = {
+            let book = engine.book();
+            let app = book.apps.get(&task.spec.app).ok_or(PlanError::NoDefinition)?;
+            let number = task.last.as_ref().map_or(app.current, |last| last.revision);
+            let claimed = app.revisions.get(&number).or_else(|| app.in_force()).cloned();
+            let revision = claimed.ok_or(PlanError::NoDefinition)?;
+            let definition = revision.definitions.get(&task.spec.name).cloned();
+            (revision, definition.ok_or(PlanError::NoDefinition)?)
+        };
+        let arguments =
+            serde_json::from_str(&call.arguments).map_err(|_| PlanError::PayloadUnreadable)?;
+        let payload = self.payload_file(task.id, attempt);
+        write_private(&payload, call.arguments.as_bytes())
+            .map_err(|source| PlanError::Write { path: payload.clone(), source })?;
+        let mut environment = Environment::default();
+        for name in INHERITED {
+            if let Ok(value) = std::env::var(name) {
+                environment.set(name, value);
+            }
+        }
+        for (name, value) in &definition.env {
+            environment.set(name, value.as_str());
+        }
+        self.add_ours(&mut environment, task, attempt);
+        environment.set("CAPSULE_PAYLOAD_FILE", payload.display().to_string());
+        environment.set("CAPSULE_APP", task.spec.app.as_str());
+        let cwd = Path::new(&revision.dir).join(&definition.cwd);
+        let rlimit = |(resource, limit): &(u32, u64)| crate::jail::Rlimit {
+            resource: *resource,
+            soft: *limit,
+            hard: *limit,
+        };
+        Ok(Plan {
+            argv: definition.command.with(&arguments).into_iter().map(String::into_bytes).collect(),
+            cwd: cwd.into_os_string().into_vec(),
+            env: environment.entries(),
+            rlimits: definition.rlimits.iter().map(rlimit).collect(),
+            deadline_ms: task.spec.timeout.map_or(0, |timeout| timeout.0),
+            grace_ms: task.spec.grace.0,
+            event_fd: true,
+            ..Plan::default()
+        })
     }
 
     fn add_ours(&self, environment: &mut Environment, task: &Task, attempt: AttemptNumber) {
@@ -143,6 +189,15 @@ impl Surroundings {
             }
         }
     }
+}
+
+/// What the tasks of an app take over from the daemon's environment.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "SHELL"];
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 /// The search path of a task that brought none.

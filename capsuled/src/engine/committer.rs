@@ -180,6 +180,18 @@ impl Group<'_> {
                     None => self.book.degraded.remove(what),
                 };
             }
+            Request::Deploy { app, revision, reply } => {
+                let number = self.deploy(&app, *revision);
+                self.answer(reply, number);
+            }
+            Request::Rollback { app, revision, reply } => {
+                self.put_in_force(&app, revision);
+                self.answer(reply, ());
+            }
+            Request::RemoveApp { app, reply } => {
+                self.remove_app(&app);
+                self.answer(reply, ());
+            }
             Request::Close { reply } => return Ok(Some(reply)),
         }
         Ok(None)

@@ -190,7 +190,14 @@ impl<'a> Group<'a> {
             let Some(keeper) = self.book.keeper.as_ref().map(|keeper| keeper.instance) else {
                 return Ok(());
             };
-            let revision = self.load(id)?.map_or(0, |task| task.spec.revision);
+            let Some(task) = self.load(id)? else { continue };
+            let revision = match self.fit(&task)? {
+                Ok(revision) => revision,
+                Err(why) => {
+                    self.book.park(&task, why);
+                    continue;
+                }
+            };
             let acted = self.ask(id, &Command::Claim { keeper, revision })?;
             if let Err(refusal) = acted.result {
                 // The lane let a task through that cannot be claimed: the book is wrong.

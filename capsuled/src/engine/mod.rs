@@ -5,6 +5,7 @@
 //! this module (an answer, a change in the feed, an effect) rests on bytes that are not on disk.
 
 mod committer;
+mod deploy;
 mod disk;
 mod feed;
 mod group;
@@ -31,6 +32,7 @@ pub use self::request::{
     Submitted,
 };
 use self::request::{Reply, Request};
+use crate::apps::Revision;
 use crate::book::{Book, Keeper, Queue};
 use crate::clock::Clock;
 use crate::store::{SideFiles, SideKind, Store};
@@ -203,6 +205,31 @@ impl Engine {
     /// The engine is busy or gone.
     pub async fn set_queue(&self, name: String, change: QueueChange) -> Result<Queue, EngineError> {
         self.ask(|reply| Request::SetQueue { name, change, reply }).await
+    }
+
+    /// Registers a revision of an app and puts it in force; gives its number.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn deploy(&self, app: String, revision: Revision) -> Result<u32, EngineError> {
+        let revision = Box::new(revision);
+        self.ask(|reply| Request::Deploy { app, revision, reply }).await
+    }
+
+    /// Puts a kept revision in force again.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn rollback(&self, app: String, revision: u32) -> Result<(), EngineError> {
+        self.ask(|reply| Request::Rollback { app, revision, reply }).await
+    }
+
+    /// Forgets an app and its definitions; its tasks stay.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn remove_app(&self, app: String) -> Result<(), EngineError> {
+        self.ask(|reply| Request::RemoveApp { app, reply }).await
     }
 
     /// Starts nothing new, or goes on. Not durable: a restart goes on.

@@ -22,6 +22,7 @@ const BOOT: &[u8] = b"boot";
 /// Rebuilds the book from the store.
 pub(super) fn rebuild(store: &dyn Store, slots: u32) -> Result<(Book, Carry), EngineError> {
     let mut book = Book::new(slots);
+    book.apps = super::deploy::load(store)?;
     let mut last_id = records::last_tombstone(store)?;
     records::all_tasks(store, |task| {
         last_id = last_id.max(task.id.0);
@@ -34,6 +35,10 @@ pub(super) fn rebuild(store: &dyn Store, slots: u32) -> Result<(Book, Carry), En
         }
         ControlFlow::Continue(())
     })?;
+    let apps: Vec<String> = book.apps.iter().map(|(name, _)| name.clone()).collect();
+    for app in apps {
+        book.definitions_changed(&app);
+    }
     let carry =
         Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
     Ok((book, carry))

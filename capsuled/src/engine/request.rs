@@ -8,6 +8,7 @@ use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::oneshot;
 
+use crate::apps::Revision;
 use crate::book::{Keeper, Queue};
 use crate::store::StoreError;
 
@@ -41,6 +42,12 @@ pub(super) enum Request {
     StopAll { grace: Span, reply: Reply<Vec<TaskId>> },
     /// Something keeps the daemon from starting attempts, or no longer does.
     Degraded { what: &'static str, why: Option<String> },
+    /// Register a revision of an app.
+    Deploy { app: String, revision: Box<Revision>, reply: Reply<u32> },
+    /// Put a kept revision in force again.
+    Rollback { app: String, revision: u32, reply: Reply<()> },
+    /// Forget an app.
+    RemoveApp { app: String, reply: Reply<()> },
     /// Everything asked before is done; end.
     Close { reply: Reply<()> },
 }

@@ -3,6 +3,8 @@
 //! Owns the wire: no other module but this one names `capsule_proto`. It must not name the store's
 //! writing side or the keeper. Invariant: a reply means that what it says is on disk.
 
+mod apps;
+mod call;
 mod convert;
 mod daemon;
 mod peer;
@@ -16,6 +18,7 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use capsule_proto::v1::apps_server::AppsServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use tokio::net::UnixListener;
@@ -80,6 +83,7 @@ pub async fn serve(listener: UnixListener, api: Api) -> Result<(), tonic::transp
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_pending_accept_reset_streams(Some(64))
         .add_service(InterceptedService::new(tasks, peer::admit))
+        .add_service(InterceptedService::new(AppsServer::new(api.clone()), peer::admit))
         .add_service(InterceptedService::new(DaemonServer::new(api), peer::admit))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ending.cancelled_owned())
         .await

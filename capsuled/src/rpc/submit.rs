@@ -9,7 +9,7 @@ use capsule_proto::v1;
 
 use super::peer::Peer;
 use super::status::Refused;
-use super::targets;
+use super::{call, targets};
 use crate::engine::{Engine, NewTask};
 use crate::text::bounded;
 use crate::work::{Program, Work};
@@ -30,7 +30,8 @@ pub(super) fn new_task(
             let defaults = program_defaults(&work, &options, peer);
             (Work::Program(work), defaults)
         }
-        Some(v1::submit_request::Work::Call(_)) | None => {
+        Some(v1::submit_request::Work::Call(work)) => call::work(engine, work, peer)?,
+        None => {
             return Err(Refused::invalid("nothing to run: name a task or a program"));
         }
     };

@@ -51,6 +51,12 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// A side file is not what was written.
+    #[error("the file {} is damaged: its checksum does not fit", path.display())]
+    DamagedFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer version of the program wrote this.
     #[error(
         "the {what} in {} has format {found}; this version knows formats up to {known}",
@@ -159,7 +165,10 @@ impl StoreError {
             Self::ReadOnly { path, .. } => {
                 Some(format!("see how it is mounted: findmnt -T {}", quoted(path)))
             }
-            Self::TooLarge { .. } | Self::WentBack { .. } | Self::Io { .. } => None,
+            Self::DamagedFile { .. }
+            | Self::TooLarge { .. }
+            | Self::WentBack { .. }
+            | Self::Io { .. } => None,
         }
     }
 

@@ -98,10 +98,7 @@ impl SideFiles {
                 bytes.drain(..CRC_LEN);
                 Ok(Some(bytes))
             }
-            Some(_) | None => Err(StoreError::Damaged {
-                dir: self.state.root().to_path_buf(),
-                what: format!("the checksum of {} does not fit", path.display()),
-            }),
+            Some(_) | None => Err(StoreError::DamagedFile { path }),
         }
     }
 
@@ -187,7 +184,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(
             side.read(SideKind::Payload, 5, LIMIT),
-            Err(StoreError::Damaged { what, .. }) if what.contains("payload/0/5")
+            Err(StoreError::DamagedFile { path }) if path.ends_with("payload/0/5")
         ));
         fs::write(&path, "abc").unwrap();
         assert!(side.read(SideKind::Payload, 5, LIMIT).is_err());

@@ -1,6 +1,7 @@
 //! Opening a store: make it, or prove that it is the one that was left.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,12 @@ use super::super::{StateDir, StoreError};
 use super::SledStore;
 use super::audit::{Audit, Counts, HEADER_KEY, Header, Visit};
 use super::database::Database;
+use super::guard::DrowsyPool;
 use super::repair;
+
+/// How syncing a folder fails when it cannot be one that the daemon made.
+const NOT_OURS: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::Unsupported];
 
 /// An open store and what was found in it.
 #[derive(Debug)]
@@ -71,6 +77,7 @@ impl SledStore {
         sync: Arc<dyn DiskSync>,
         visit: &mut Visit<'_>,
     ) -> Result<Opened, StoreError> {
+        let _drowsy = DrowsyPool::begin();
         state.release_reserve()?;
         let mut manifest = if let Some(manifest) = Manifest::read(state.root())? {
             manifest
@@ -90,6 +97,7 @@ impl SledStore {
         };
         let audit = Audit::of(&database, visit);
         let header = audit.judge(state.root(), &manifest)?;
+        repair::clear(state)?;
         settle(state, &database, &*sync)?;
         manifest.stage = Stage::Ready;
         let low_bound = mem::replace(&mut manifest.low_bound, header.high_water);
@@ -138,10 +146,18 @@ fn has_bytes(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0)
 }
 
-/// Makes all that opening wrote durable. The database syncs neither its settings nor any folder.
+/// Makes all that opening wrote durable, up to the folders in which the state directory was made.
+/// The database syncs neither its settings nor any folder.
 fn settle(state: &StateDir, database: &Database, sync: &dyn DiskSync) -> Result<(), StoreError> {
     database.write(Batch::default())?;
     disk::sync_tree(sync, database.path())?;
     disk::sync_path(sync, state.root())?;
-    state.root().parent().map_or(Ok(()), |parent| disk::sync_path(sync, parent))
+    for folder in state.root().ancestors().skip(1) {
+        match disk::sync_path(sync, folder) {
+            // We did not make what we may not read, nor what lies on another kind of file system.
+            Err(StoreError::Io { source, .. }) if NOT_OURS.contains(&source.kind()) => break,
+            other => other?,
+        }
+    }
+    Ok(())
 }

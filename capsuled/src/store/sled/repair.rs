@@ -13,6 +13,7 @@ use super::super::record::{self, Sum};
 use super::super::{StateDir, StoreError, Table};
 use super::audit::{Audit, Counts, HEADER_KEY, Header};
 use super::database::Database;
+use super::verify;
 
 /// A copy of the damaged queue, which opening may change.
 const COPY: &str = "queue.copy";
@@ -98,6 +99,13 @@ pub(super) fn finish(state: &StateDir, sync: &dyn DiskSync) -> Result<(), StoreE
         disk::sync_path(sync, state.root())?;
     }
     Ok(())
+}
+
+/// Removes what a repair or a check that was cut short has left.
+pub(super) fn clear(state: &StateDir) -> Result<(), StoreError> {
+    [COPY, BARE_COPY, PARTIAL, REPAIRED, verify::COPY]
+        .into_iter()
+        .try_for_each(|left| disk::remove_tree(&state.root().join(left)))
 }
 
 /// Opens a copy of the queue, and when that is not whole another without the database's snapshot,

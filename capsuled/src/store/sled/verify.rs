@@ -10,7 +10,7 @@ use super::audit::{Audit, Counts};
 use super::database::Database;
 
 /// The copy that is opened in place of the queue.
-const COPY: &str = "queue.verify";
+pub(super) const COPY: &str = "queue.verify";
 
 /// What a check of a store found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

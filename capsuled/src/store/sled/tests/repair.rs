@@ -175,6 +175,9 @@ fn a_repair_cut_short_earlier_can_be_run_again() {
     let (_, opened) = repaired(dir.path());
     assert!(everything(&opened.store).unwrap() == model);
     drop(opened);
+    fs::create_dir(dir.path().join("queue.copy")).unwrap();
+    drop(open(dir.path()).unwrap());
+    assert!(!dir.path().join("queue.copy").exists());
     let second = repair(&state(dir.path()), now()).unwrap().aside.unwrap();
     assert!(second.ends_with("queue.damaged-20261123T080000Z-2"), "{}", second.display());
 }

@@ -1,0 +1,341 @@
+//! From what was typed to the arguments of a call: checked against the definition, defaults
+//! filled in.
+
+use std::path::Path;
+
+use capsule_core::time::Span;
+use serde_json::{Map, Value};
+
+use super::{Definition, Param, ParamKind};
+
+/// What was given on submit. Later sources win: payload, then params, then flags.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// A JSON object; empty = none.
+    pub payload: String,
+    /// `-p name=value` and `-P name:=json`.
+    pub params: Vec<(String, String, bool)>,
+    /// The words after the task's name.
+    pub raw: Vec<String>,
+    /// Against which relative paths are made absolute.
+    pub cwd: String,
+}
+
+/// Why arguments do not fit. Nothing is queued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    /// The payload is no JSON object.
+    #[error("the payload is not a JSON object: {0}")]
+    Payload(String),
+    /// No parameter has this name.
+    #[error("{task} has no parameter {name}{}", hint(near.as_deref()))]
+    Unknown {
+        /// The task.
+        task: String,
+        /// As given.
+        name: String,
+        /// One that is spelled like it.
+        near: Option<String>,
+    },
+    /// A required parameter is not given.
+    #[error("{task} needs --{}", flag(name))]
+    Missing {
+        /// The task.
+        task: String,
+        /// Its name.
+        name: String,
+    },
+    /// A flag at the end of the words, without its value.
+    #[error("--{} needs a value: {wants}", flag(name))]
+    NoValue {
+        /// Its name.
+        name: String,
+        /// What fits.
+        wants: String,
+    },
+    /// A value of the wrong type.
+    #[error("--{} wants {wants}, not {value:?}", flag(name))]
+    Type {
+        /// Its name.
+        name: String,
+        /// What fits.
+        wants: String,
+        /// As given.
+        value: String,
+    },
+    /// A word that belongs to no flag.
+    #[error("{0:?} belongs to no flag; parameters are given as --name value")]
+    Stray(String),
+    /// A flag given twice that takes one value.
+    #[error("--{} is given twice", flag(_0))]
+    Twice(String),
+}
+
+fn hint(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean --{}?", flag(near))).unwrap_or_default()
+}
+
+fn flag(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+impl Definition {
+    /// Checks what was given and fills in defaults.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn arguments(&self, given: &Given) -> Result<Map<String, Value>, ArgumentError> {
+        let mut arguments = self.payload(&given.payload)?;
+        for (name, value, is_json) in &given.params {
+            let param = self.param(name)?;
+            let value = if *is_json {
+                let parsed = serde_json::from_str(value).map_err(|_| param.wrong(value))?;
+                param.check(&parsed, &given.cwd)?
+            } else {
+                param.read(value, &given.cwd)?
+            };
+            arguments.insert(param.name.clone(), value);
+        }
+        self.flags(&given.raw, &given.cwd, &mut arguments)?;
+        self.complete(arguments)
+    }
+
+    /// Checks arguments that fitted an earlier revision.
+    ///
+    /// # Errors
+    /// The first thing that no longer fits.
+    pub fn refit(&self, arguments: &Map<String, Value>) -> Result<(), ArgumentError> {
+        for (name, value) in arguments {
+            self.param(name)?.check(value, "/")?;
+        }
+        self.complete(arguments.clone()).map(drop)
+    }
+
+    fn payload(&self, payload: &str) -> Result<Map<String, Value>, ArgumentError> {
+        let mut arguments = Map::new();
+        if payload.trim().is_empty() {
+            return Ok(arguments);
+        }
+        let parsed: Value =
+            serde_json::from_str(payload).map_err(|e| ArgumentError::Payload(e.to_string()))?;
+        let Value::Object(object) = parsed else {
+            return Err(ArgumentError::Payload("it is another kind of JSON".to_owned()));
+        };
+        for (name, value) in object {
+            let param = self.param(&name)?;
+            if value.is_null() && !param.required {
+                continue;
+            }
+            arguments.insert(param.name.clone(), param.check(&value, "/")?);
+        }
+        Ok(arguments)
+    }
+
+    fn complete(
+        &self,
+        mut arguments: Map<String, Value>,
+    ) -> Result<Map<String, Value>, ArgumentError> {
+        let mut complete = Map::new();
+        for param in &self.params {
+            match arguments.remove(&param.name).or_else(|| param.default.clone()) {
+                Some(value) => {
+                    complete.insert(param.name.clone(), value);
+                }
+                None if param.required => {
+                    let (task, name) = (self.name.clone(), param.name.clone());
+                    return Err(ArgumentError::Missing { task, name });
+                }
+                None => {}
+            }
+        }
+        Ok(complete)
+    }
+
+    fn flags(
+        &self,
+        raw: &[String],
+        cwd: &str,
+        arguments: &mut Map<String, Value>,
+    ) -> Result<(), ArgumentError> {
+        let mut words = raw.iter();
+        let mut seen: Vec<&str> = Vec::new();
+        while let Some(word) = words.next() {
+            let Some(flag) = word.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
+                return Err(ArgumentError::Stray(word.clone()));
+            };
+            let (name, inline) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (flag, None),
+            };
+            let (param, negated) = self.flag_param(name)?;
+            let value = match (param.kind, inline) {
+                (ParamKind::Bool, None) => Value::Bool(!negated),
+                (_, Some(_)) if negated => return Err(param.wrong(word)),
+                (_, Some(text)) => param.read(&text, cwd)?,
+                (_, None) => {
+                    let text = words.next().ok_or_else(|| {
+                        let (name, wants) = (param.name.clone(), param.wants());
+                        ArgumentError::NoValue { name, wants }
+                    })?;
+                    param.read(text, cwd)?
+                }
+            };
+            let again = seen.contains(&param.name.as_str());
+            seen.push(&param.name);
+            match (arguments.get_mut(&param.name), value) {
+                (Some(Value::Array(items)), Value::Array(more)) if again => items.extend(more),
+                (_, _) if again => return Err(ArgumentError::Twice(param.name.clone())),
+                (_, value) => {
+                    arguments.insert(param.name.clone(), value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flag_param(&self, name: &str) -> Result<(&Param, bool), ArgumentError> {
+        match self.param(name) {
+            Ok(param) => Ok((param, false)),
+            Err(error) => {
+                let positive = name.strip_prefix("no-").and_then(|name| self.param(name).ok());
+                match positive.filter(|param| param.kind == ParamKind::Bool) {
+                    Some(param) => Ok((param, true)),
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    fn param(&self, name: &str) -> Result<&Param, ArgumentError> {
+        let wanted = name.replace('-', "_");
+        let fits = |param: &&Param| param.name == name || param.name.replace('-', "_") == wanted;
+        self.params.iter().find(fits).ok_or_else(|| {
+            let near = self
+                .params
+                .iter()
+                .map(|param| (distance(&param.name, &wanted), &param.name))
+                .min()
+                .filter(|(distance, _)| *distance <= 2)
+                .map(|(_, name)| name.clone());
+            ArgumentError::Unknown { task: self.name.clone(), name: name.to_owned(), near }
+        })
+    }
+}
+
+impl Param {
+    /// What fits, for people.
+    pub fn wants(&self) -> String {
+        if !self.choices.is_empty() {
+            return format!("one of {}", self.choices.join(", "));
+        }
+        match self.kind {
+            ParamKind::Str => "a text",
+            ParamKind::Int => "a whole number",
+            ParamKind::Float => "a number",
+            ParamKind::Bool => "true or false",
+            ParamKind::List => "a text (again for more)",
+            ParamKind::Json => "JSON",
+            ParamKind::Path => "a path",
+            ParamKind::Datetime => "a time as 2026-12-01T09:00:00Z",
+            ParamKind::Duration => "a duration as 90s or 5m",
+        }
+        .to_owned()
+    }
+
+    fn wrong(&self, value: &str) -> ArgumentError {
+        let value = crate::text::bounded(value, 80);
+        ArgumentError::Type { name: self.name.clone(), wants: self.wants(), value }
+    }
+
+    /// Reads a value from text.
+    fn read(&self, text: &str, cwd: &str) -> Result<Value, ArgumentError> {
+        let wrong = || self.wrong(text);
+        let value = match self.kind {
+            ParamKind::Str | ParamKind::Path | ParamKind::Datetime | ParamKind::Duration => {
+                Value::String(text.to_owned())
+            }
+            ParamKind::Int => Value::from(text.parse::<i64>().map_err(|_| wrong())?),
+            ParamKind::Float => {
+                let number: f64 = text.parse().map_err(|_| wrong())?;
+                serde_json::Number::from_f64(number).map(Value::Number).ok_or_else(wrong)?
+            }
+            ParamKind::Bool => match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Value::Bool(true),
+                "false" | "no" | "off" | "0" => Value::Bool(false),
+                _ => return Err(wrong()),
+            },
+            ParamKind::List => match serde_json::from_str(text) {
+                Ok(Value::Array(items)) => Value::Array(items),
+                Ok(_) | Err(_) => Value::Array(vec![Value::String(text.to_owned())]),
+            },
+            ParamKind::Json => serde_json::from_str(text).map_err(|_| wrong())?,
+        };
+        self.check(&value, cwd)
+    }
+
+    /// Checks a value and brings it into its one form.
+    pub(super) fn check(&self, value: &Value, cwd: &str) -> Result<Value, ArgumentError> {
+        let wrong = || self.wrong(&value.to_string());
+        let text = || value.as_str().ok_or_else(wrong);
+        let checked = match self.kind {
+            ParamKind::Str => Value::String(text()?.to_owned()),
+            ParamKind::Int => Value::from(value.as_i64().ok_or_else(wrong)?),
+            ParamKind::Float if value.is_number() => value.clone(),
+            ParamKind::Bool if value.is_boolean() => value.clone(),
+            ParamKind::List if value.is_array() => value.clone(),
+            ParamKind::Float | ParamKind::Bool | ParamKind::List => return Err(wrong()),
+            ParamKind::Json => value.clone(),
+            ParamKind::Path => {
+                let path = text()?;
+                let absolute = Path::new(cwd).join(path);
+                let keep = path.is_empty() || cwd.is_empty();
+                let path = if keep { path.to_owned() } else { absolute.display().to_string() };
+                Value::String(path)
+            }
+            ParamKind::Datetime => Value::String(instant(text()?).ok_or_else(wrong)?),
+            ParamKind::Duration => {
+                let span = Span::parse(text()?).map_err(|_| wrong())?;
+                Value::String(span.to_string())
+            }
+        };
+        let listed = |value: &Value| self.choices.contains(&super::command::text_of(value));
+        let fits = match &checked {
+            _ if self.choices.is_empty() => true,
+            Value::Array(items) => items.iter().all(listed),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => listed(&checked),
+        };
+        if fits { Ok(checked) } else { Err(wrong()) }
+    }
+}
+
+/// An instant in RFC 3339; a time without a zone is UTC.
+fn instant(text: &str) -> Option<String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Some(at.to_string());
+    }
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().to_string())
+}
+
+/// Edits between two words (Levenshtein), enough for a typing error.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let best = (diagonal + usize::from(x != *y)).min(*cell + 1).min(left + 1);
+            diagonal = std::mem::replace(cell, best);
+            left = best;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
