@@ -165,3 +165,15 @@ pub(crate) enum Verb {
     Version,
     Help(admin::help::HelpArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_verb_share_a_name() {
+        Cli::command().debug_assert();
+    }
+}

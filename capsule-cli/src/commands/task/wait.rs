@@ -28,7 +28,7 @@ pub(crate) struct WaitArgs {
     #[command(flatten)]
     targets: TargetArgs,
     /// What to wait for
-    #[arg(long = "for", value_name = "WHAT")]
+    #[arg(id = "for", long = "for", value_name = "WHAT")]
     until: Option<Until>,
     /// The first task is enough
     #[arg(long)]
