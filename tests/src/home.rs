@@ -67,7 +67,11 @@ impl Home {
     /// # Panics
     /// There is no such program.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        self.furnish(Command::new(self.programs.join(program)))
+    }
+
+    /// Gives a call the environment of this home.
+    fn furnish(&self, mut command: Command) -> Command {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
@@ -79,6 +83,16 @@ impl Home {
             .env("RUST_BACKTRACE", "0")
             .current_dir(self.path("h"));
         command
+    }
+
+    /// The path of one of our programs.
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).display().to_string()
+    }
+
+    /// A call of a shell script.
+    pub fn shell(&self, script: &str) -> Cli {
+        Cli::new(self.furnish(Command::new("/bin/sh"))).args(["-c", script])
     }
 
     /// A call of `capsule`.
@@ -141,6 +155,12 @@ impl Home {
         self.capsule(["show", &id.to_string(), "--json"]).run().exits(0).json()
     }
 
+    /// What `capsule show` says about a task that may not be there.
+    fn look(&self, id: u64) -> Option<Value> {
+        let shown = self.capsule(["show", &id.to_string(), "--json"]).run();
+        (shown.code() == 0).then(|| shown.json())
+    }
+
     /// Submits by these words of `capsule submit` and gives the id.
     ///
     /// # Panics
@@ -157,13 +177,22 @@ impl Home {
         self.show(id)
     }
 
-    /// Waits until a task runs and gives its process id.
+    /// What a task wrote to its stdout, over all that is kept.
+    ///
+    /// # Panics
+    /// The log cannot be read.
+    pub fn output(&self, id: u64) -> Vec<u8> {
+        let words = ["tail", &id.to_string(), "--lines", "all", "--no-follow", "--stream", "out"];
+        self.capsule(words).run().exits(0).out
+    }
+
+    /// Waits until a task is there and runs, and gives its process id.
     ///
     /// # Panics
     /// It does not run.
     pub fn running(&self, id: u64) -> i32 {
         wait_for(&format!("task {id} runs"), || {
-            let task = self.show(id);
+            let task = self.look(id)?;
             if task["status"] == "running" { task["pid"].as_i64() } else { None }
         })
         .try_into()

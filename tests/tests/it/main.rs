@@ -2,4 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
 #![expect(unused_crate_dependencies, reason = "the harness uses them")]
 
+mod adoption;
+mod kill;
+mod rounds;
 mod run;

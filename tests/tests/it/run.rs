@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use capsule_tests::Home;
+use capsule_tests::{Home, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 #[test]
@@ -42,7 +43,7 @@ fn a_signal_is_told_as_a_shell_tells_it() {
         let task = home.capsule(["show", "@last", "--json"]).run().exits(0).json();
         assert_eq!(task["signal"], number);
         assert_eq!(task["exit_code"], Value::Null);
-        assert_eq!(task["reason"], format!("SIG{name}"));
+        assert_eq!(task["reason"], format!("killed by SIG{name}"));
     }
 }
 
@@ -156,4 +157,64 @@ fn a_result_file_becomes_the_result() {
     home.capsule(["run", "--", "sh", "-c", big]).run().exits(0);
     let raw = home.capsule(["result", "@last", "--raw"]).run().exits(0);
     assert_eq!(raw.text().trim_end().len(), 900_000);
+}
+
+#[test]
+fn a_program_starts_clean() {
+    let home = Home::new();
+    let _daemon = home.start();
+    let line = "umask; grep -E 'SigBlk|SigIgn' /proc/self/status; ls /proc/$$/fd | tr '\\n' ' '; \
+                cut -d' ' -f1,5,6 /proc/$$/stat";
+    let text = home.capsule(["run", "--shell", "--", line]).run().exits(0).text();
+    let lines: Vec<&str> = text.lines().collect();
+    let none = "0000000000000000";
+    assert_eq!(lines[0], "0022");
+    assert_eq!(lines[1], format!("SigBlk:\t{none}"));
+    assert_eq!(lines[2], format!("SigIgn:\t{none}"));
+    // 3 is for events; the rest of the line are pid, process group and session.
+    let (fds, ids) = lines[3].split_at("0 1 2 3 ".len());
+    assert_eq!(fds, "0 1 2 3 ");
+    let ids: Vec<&str> = ids.split(' ').collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "it leads its group and session: {text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_harm_the_task() {
+    let home = Home::new();
+    let _daemon = home.start();
+    let line = "yes | head -c 3000000; echo the end > done; exit 6";
+    let shell = format!("{} run --shell -- '{line}' | head -n 1", home.program("capsule"));
+    let reader = home.shell(&shell).run().exits(0);
+    assert_eq!((reader.text(), reader.errors()), ("y\n".to_owned(), String::new()));
+    let task = home.ended(1);
+    assert_eq!(task["reason"], "exit 6", "the program never learns who reads");
+    assert!(home.path("h/done").exists());
+}
+
+#[test]
+fn ctrl_c_cancels_and_a_second_one_leaves() {
+    let home = Home::new();
+    let _daemon = home.start();
+    let run = home.capsule(["run", "--", "sleep", "1000"]).start();
+    home.running(1);
+    run.signal(Signal::SIGINT);
+    run.end().exits(143);
+    assert_eq!(home.show(1)["status"], "cancelled");
+
+    let stubborn = "trap '' TERM; touch armed; while :; do sleep 0.1; done";
+    let run = home.capsule(["run", "--shell", "--", stubborn]).start();
+    wait_for("the trap is set", || home.path("h/armed").exists().then_some(()));
+    run.signal(Signal::SIGINT);
+    wait_for("the cancel is known", || (home.show(2)["cancelling"] == true).then_some(()));
+    run.signal(Signal::SIGINT);
+    let left = run.end().exits(130);
+    assert!(left.errors().contains("2 goes on: capsule tail 2"), "{}", left.errors());
+    assert_eq!(home.show(2)["status"], "running");
+
+    let run = home.capsule(["run", "--detach-on-interrupt", "--", "sleep", "1000"]).start();
+    home.running(3);
+    run.signal(Signal::SIGINT);
+    run.end().exits(130);
+    assert_eq!(home.show(3)["status"], "running");
+    assert_eq!(home.show(3)["cancelling"], false);
 }
