@@ -100,7 +100,7 @@ impl Book {
         if entry.hold {
             gates.push(Gate::new(
                 GateKind::Hold,
-                format!("held back: capsule edit {} --release", task.id),
+                format!("held back: capsule edit {} --no-hold", task.id),
             ));
         }
         for dependency in &task.spec.after {

@@ -8,7 +8,7 @@ use super::peer::Peer;
 use super::status::Refused;
 use crate::apps::{Apps, Definition, Given};
 use crate::engine::Engine;
-use crate::text::bounded;
+use crate::text::{bounded, distance};
 use crate::work::{Call, Work};
 
 /// The work of a call and the spec that its definition makes of it.
@@ -145,6 +145,17 @@ pub(super) fn app_name(apps: &Apps, app: &str) -> Result<String, Refused> {
 pub(super) fn unknown_task(apps: &Apps, app: &str, task: &str) -> Refused {
     let place = if app.is_empty() { String::new() } else { format!(" in app {app}") };
     let message = format!("unrecognized task {task:?}{place}");
-    let hint = if apps.iter().next().is_none() { "capsule deploy" } else { "capsule tasks" };
+    let known = apps
+        .iter()
+        .filter(|(name, _)| app.is_empty() || *name == app)
+        .filter_map(|(_, known)| known.in_force())
+        .flat_map(|revision| revision.definitions.keys());
+    let near =
+        known.map(|name| (distance(name, task), name)).min().filter(|(edits, _)| *edits <= 2);
+    let hint = match near {
+        Some((_, near)) => format!("capsule submit {near}"),
+        None if apps.iter().next().is_none() => "capsule deploy".to_owned(),
+        None => "capsule tasks".to_owned(),
+    };
     Refused::new(tonic::Code::NotFound, "unknown_task", message, 2).hint(hint)
 }

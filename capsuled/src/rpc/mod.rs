@@ -8,6 +8,7 @@ mod call;
 mod convert;
 mod daemon;
 mod peer;
+mod progress;
 mod status;
 mod submit;
 mod tail;

@@ -222,7 +222,7 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 fn error_of(task: &Task) -> String {
     match &task.state {
-        State::Ended { outcome, .. } => outcome.to_string(),
+        State::Ended { outcome, .. } => convert::reason(task, outcome),
         State::Scheduled { .. }
         | State::Pending { .. }
         | State::Claimed { .. }
@@ -233,19 +233,22 @@ fn error_of(task: &Task) -> String {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        convert::view(task, &self.engine.book(), self.engine.now())
+        let view = convert::view(task, &self.engine.book(), self.engine.now());
+        self.with_progress(view)
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
         let now = self.engine.now();
-        let book = self.engine.book();
         let mut views = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(task) = engine::task(self.engine.store(), *id)? {
-                views.push(convert::view(&task, &book, now));
+        {
+            let book = self.engine.book();
+            for id in ids {
+                if let Some(task) = engine::task(self.engine.store(), *id)? {
+                    views.push(convert::view(&task, &book, now));
+                }
             }
         }
-        Ok(views)
+        Ok(views.into_iter().map(|view| self.with_progress(view)).collect())
     }
 
     fn submit_reply(&self, submitted: Submitted) -> v1::SubmitReply {
