@@ -3,6 +3,7 @@
 #![expect(unused_crate_dependencies, reason = "the harness uses them")]
 
 mod adoption;
+mod durable;
 mod kill;
 mod rounds;
 mod run;
