@@ -51,7 +51,17 @@ pub fn run(command: &DbCommand) -> anyhow::Result<ExitCode> {
             let now = jiff::Timestamp::from_microsecond(SystemClock.now().0)?;
             let repaired = repair(&state, now).map_err(explain)?;
             writeln!(out, "kept {}", counts(&repaired.kept))?;
+            // A queue that ends too early lost whatever came later, counted nowhere.
+            let undone = repaired.kept_to.filter(|kept_to| *kept_to < repaired.durable_to);
+            if let Some(kept_to) = undone {
+                let durable_to = repaired.durable_to;
+                writeln!(
+                    out,
+                    "lost what changed after change {kept_to}, at least to {durable_to}"
+                )?;
+            }
             match repaired.lost {
+                Some(0) if undone.is_some() => {}
                 Some(lost) => writeln!(out, "lost {lost} records")?,
                 None => writeln!(out, "lost an unknown number of records")?,
             }

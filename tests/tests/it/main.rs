@@ -3,7 +3,10 @@
 #![expect(unused_crate_dependencies, reason = "the harness uses them")]
 
 mod adoption;
+mod damage;
 mod durable;
+mod faults;
 mod kill;
+mod logs;
 mod rounds;
 mod run;
