@@ -178,7 +178,7 @@ impl Book {
             gates.push(Gate::new(GateKind::Degraded, reason.clone()));
         }
         if self.slots_used() >= self.slots {
-            let ahead = self.ready.ahead_of(rank, 1000);
+            let ahead = self.ahead_of(rank, 1000);
             let text = format!(
                 "all {} slots are taken, {ahead}{} ahead of it",
                 self.slots,

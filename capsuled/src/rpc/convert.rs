@@ -194,7 +194,7 @@ pub(super) fn options(spec: &TaskSpec) -> v1::Options {
         no_retry_on: spec
             .no_retry_on
             .iter()
-            .map(|class| super::submit::class_word(*class).to_owned())
+            .map(|class| super::request::submit::class_word(*class).to_owned())
             .collect(),
     }
 }

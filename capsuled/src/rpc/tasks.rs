@@ -10,8 +10,10 @@ use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
 use tonic::{Request, Response, Status};
 
+use super::request::{submit, targets};
 use super::status::Refused;
-use super::{Api, convert, submit, tail, targets, watch};
+use super::stream::{tail, watch};
+use super::{Api, convert};
 use crate::engine::{self, Acted, How, Refusal, Submitted};
 use crate::store::SideKind;
 use crate::work::Work;
@@ -103,7 +105,7 @@ impl Tasks for Api {
 
     async fn tail(&self, request: Request<v1::TailRequest>) -> Answer<Self::TailStream> {
         let peer = self.peers.of(&request)?;
-        Ok(Response::new(tail::start(self, request.into_inner(), &peer)?))
+        Ok(Response::new(tail::start(self, &request.into_inner(), &peer)?))
     }
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<Self::WaitStream> {
@@ -196,7 +198,7 @@ impl Tasks for Api {
 
 fn fail(result: &mut v1::SubmitResult, refused: Refused) {
     result.error = refused.message;
-    result.error_code = refused.name.to_owned();
+    refused.name.clone_into(&mut result.error_code);
 }
 
 fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
@@ -475,6 +477,7 @@ fn refusal_words(refusal: Refusal, done: &str) -> (&'static str, String, i32) {
         }
         Refusal::Rejected(Rejected::Unchanged) => ("unchanged", text, 0),
         Refusal::Rejected(Rejected::Missing) => ("refused", text, 4),
+        Refusal::Rejected(Rejected::OutOfBounds) => ("refused", text, 2),
         Refusal::Rejected(Rejected::Completed) => {
             ("refused", format!("{text}: capsule retry --as-new"), 5)
         }

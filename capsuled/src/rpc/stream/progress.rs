@@ -5,15 +5,15 @@ use std::sync::Arc;
 use capsule_proto::v1;
 use serde_json::Value;
 
-use super::Api;
 use crate::logs::{Chunk, LogReader, Stream};
+use crate::rpc::Api;
 
 /// The longest event line that is looked at.
 const LINE_MAX: usize = 16 << 10;
 
 impl Api {
     /// Adds the progress of a running task to its view.
-    pub(super) fn with_progress(&self, view: v1::TaskView) -> v1::TaskView {
+    pub(in crate::rpc) fn with_progress(&self, view: v1::TaskView) -> v1::TaskView {
         if view.status() != v1::Status::Running {
             return view;
         }
