@@ -81,7 +81,7 @@ fn a_flipped_bit_is_refused_and_repaired() {
     let ended = home.show(1);
     assert_eq!((&ended["name"], &ended["reason"]), (&"ended".into(), &"exit 3".into()));
     assert_eq!(home.output(1), b"hi\n");
-    assert!(home.submit(["--", "true"]) > 31, "no id is used again");
+    assert!(home.submit(["--", "true"]) > 31, "an id is used again");
 }
 
 #[test]
@@ -102,6 +102,7 @@ fn an_emptied_store_is_never_an_empty_queue() {
         let count = home.capsule(["list", "--count"]).run().exits(0).text();
         let kept = if part == "MANIFEST" { "31" } else { "0" };
         assert_eq!(count.trim(), kept, "{part}");
+        assert!(home.submit(["--", "true"]) > 31, "{part}: an id is used again");
     }
 }
 
