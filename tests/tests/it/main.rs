@@ -3,6 +3,7 @@
 #![expect(unused_crate_dependencies, reason = "the harness uses them")]
 
 mod adoption;
+mod cli;
 mod damage;
 mod durable;
 mod faults;
@@ -10,3 +11,4 @@ mod kill;
 mod logs;
 mod rounds;
 mod run;
+mod submit;
