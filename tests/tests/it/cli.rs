@@ -241,6 +241,11 @@ fn lists_are_filtered_counted_and_cut() {
     assert_eq!(ids(&["--task", "failing"]), "2");
     assert_eq!(ids(&["--queue", "slow"]), "5");
     assert_eq!(ids(&["--grep", "oops"]), "2");
+    assert_eq!(ids(&["--grep", "sleep", "-n", "2"]), "6 4");
+    assert_eq!(ids(&["--grep", "nowhere"]), "");
+    assert_eq!(ids(&["--schedule", "nightly"]), "");
+    home.capsule(["cancel", "--all", "--grep", "nowhere", "--yes"]).run();
+    assert_eq!(home.show(6)["status"], "running", "a filter that finds nothing means no task");
     assert_eq!(ids(&["--since", "1h"]), "6 5 4 3 2 1");
     assert_eq!(ids(&["--until", "1h"]), "");
     assert_eq!(ids(&["-n", "2"]), "6 5");
