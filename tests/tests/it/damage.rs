@@ -84,9 +84,12 @@ fn a_flipped_bit_is_refused_and_repaired() {
     assert!(home.submit(["--", "true"]) > 31, "an id is used again");
 }
 
+/// A part of the state directory, and what is done to it.
+type Harm = (&'static str, fn(&Path));
+
 #[test]
 fn an_emptied_store_is_never_an_empty_queue() {
-    let harms: [(&str, fn(&Path)); 4] = [
+    let harms: [Harm; 4] = [
         ("queue/db", |file| fs::write(file, "").unwrap()),
         ("queue/db", |file| fs::remove_file(file).unwrap()),
         ("queue", |folder| fs::remove_dir_all(folder).unwrap()),
