@@ -23,7 +23,7 @@ const BOOT: &[u8] = b"boot";
 pub(super) fn rebuild(store: &dyn Store, slots: u32) -> Result<(Book, Carry), EngineError> {
     let mut book = Book::new(slots);
     book.apps = super::deploy::load(store)?;
-    let mut last_id = records::last_tombstone(store)?;
+    let mut last_id = records::last_tombstone(store)?.max(records::id_floor(store)?);
     records::all_tasks(store, |task| {
         last_id = last_id.max(task.id.0);
         book.apply(None, Some(&task));
