@@ -43,7 +43,10 @@ pub(super) struct Group<'a> {
     changes: Vec<Change>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
-    pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
+    /// What is said once the group is durable, with the book as the group leaves it.
+    pub(super) answers: Vec<Box<dyn FnOnce(&Book) + Send>>,
+    /// What is done after that.
+    pub(super) afterwards: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl<'a> Group<'a> {
@@ -57,7 +60,8 @@ impl<'a> Group<'a> {
             changes: Vec::new(),
             feed: Vec::new(),
             effects: Vec::new(),
-            replies: Vec::new(),
+            answers: Vec::new(),
+            afterwards: Vec::new(),
         }
     }
 
@@ -229,11 +233,14 @@ impl<'a> Group<'a> {
         for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
-        RwLockWriteGuard::unlock_fair(self.book);
-        for reply in self.replies {
-            reply();
+        for answer in self.answers {
+            answer(&self.book);
         }
+        RwLockWriteGuard::unlock_fair(self.book);
         self.shared.feed.publish(&self.feed);
+        for act in self.afterwards {
+            act();
+        }
         Ok(self.effects)
     }
 }

@@ -233,7 +233,8 @@ fn error_of(task: &Task) -> String {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        convert::view(task, &self.engine.book(), self.engine.now())
+        let waiting = self.engine.book().waiting(task, self.engine.now());
+        convert::view(task, waiting)
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -242,14 +243,14 @@ impl Api {
         let mut views = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(task) = engine::task(self.engine.store(), *id)? {
-                views.push(convert::view(&task, &book, now));
+                views.push(convert::view(&task, book.waiting(&task, now)));
             }
         }
         Ok(views)
     }
 
     fn submit_reply(&self, submitted: Submitted) -> v1::SubmitReply {
-        let Submitted { task, how } = submitted;
+        let Submitted { task, how, waiting } = submitted;
         let (mut merged, mut existing, mut arguments_differ) = (false, false, false);
         let note = match how {
             How::Created => String::new(),
@@ -273,7 +274,7 @@ impl Api {
         v1::SubmitReply {
             lock_policy: convert::lock_policy(task.spec.lock_policy).into(),
             payload_json: self.payload_of(&task).map(|(_, json)| json).unwrap_or_default(),
-            task: Some(self.view(&task)),
+            task: Some(convert::view(&task, waiting)),
             merged,
             existing,
             arguments_differ,
