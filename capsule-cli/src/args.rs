@@ -17,6 +17,7 @@ use crate::commands::{admin, apps, change, task};
     name = "capsule",
     version,
     disable_help_subcommand = true,
+    args_override_self = true,
     after_help = "More: capsule help exit-codes|environment|formatting|ids|states|time"
 )]
 pub(crate) struct Cli {
@@ -131,37 +132,89 @@ pub(crate) enum TimeStyle {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Verb {
+    /// Queue a task or any program, print its id
     Submit(submit::SubmitArgs),
+    /// Queue a task or any program, follow it, exit by its code
     Run(submit::RunArgs),
+    /// Show the newest tasks
     #[command(visible_alias = "ls")]
     List(task::list::ListArgs),
+    /// Show everything about a task: attempts, arguments, why it waits, its last log lines
     Show(task::show::ShowArgs),
+    /// Print the log of a task; on a terminal, follow it to its end
     #[command(visible_alias = "logs")]
     Tail(task::tail::TailArgs),
+    /// Print what a task returned, exit by how it ended
     Result(task::result::ResultArgs),
+    /// Wait for tasks, exit by how they ended
     Wait(task::wait::WaitArgs),
+    /// Say why a task waits, and when it can start
     Why(task::why::WhyArgs),
+    /// Show tasks in columns by status, live
     Board(task::board::BoardArgs),
+    /// Print every change of tasks as it is committed, one JSON object a line
     Events(task::events::EventsArgs),
+    /// Cancel tasks and wait until they have ended
     Cancel(change::cancel::CancelArgs),
+    /// Run failed, timed out or cancelled tasks again, under the same id
     Retry(change::retry::RetryArgs),
+    /// Let a scheduled task, or one that waits to be tried again, start now
     Promote(change::promote::PromoteArgs),
+    /// Change priority, queue, time or other options of a task
     Edit(change::edit::EditArgs),
+    /// Remove ended tasks with their logs and results
     Rm(change::rm::RmArgs),
+    /// Remove ended tasks by age and number, with their logs and results
     Prune(change::prune::PruneArgs),
+    /// Register the tasks of a manifest; a changed one becomes the next revision
     Deploy(apps::deploy::DeployArgs),
+    /// Show deployed apps, go back to an earlier revision, remove
     #[command(subcommand)]
     App(apps::app::AppVerb),
+    /// Show what can be submitted: the tasks of deployed apps, or all about one
     Tasks(apps::tasks::TasksArgs),
+    /// Show queues, pause and resume them, limit how many tasks run at once
     #[command(subcommand)]
     Queue(admin::queue::QueueVerb),
+    /// Show who holds a lock and who waits for it
     #[command(subcommand)]
     Lock(admin::lock::LockVerb),
+    /// Start no more tasks and wait until the running ones have ended
     Drain(admin::drain::DrainArgs),
     /// Show whether the daemon runs and how it does; exit 3 when it does not
     #[command(after_help = "Examples:\n  capsule status\n  capsule status -q && echo running")]
     Status,
     /// Show the versions of this command and of the daemon
     Version,
+    /// Show help of a command or on a topic
     Help(admin::help::HelpArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        Cli::command().debug_assert();
+    }
+
+    /// The list of verbs is told by this file, the help of a verb by its own.
+    #[test]
+    fn a_verb_is_told_the_same_way_in_both_places() {
+        let listed = Cli::command();
+        let mut built = Cli::command();
+        built.build();
+        for verb in listed.get_subcommands() {
+            let own = built.find_subcommand(verb.get_name()).and_then(clap::Command::get_about);
+            assert_eq!(
+                verb.get_about().map(ToString::to_string),
+                own.map(ToString::to_string),
+                "{}",
+                verb.get_name()
+            );
+        }
+    }
 }

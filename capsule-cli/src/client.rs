@@ -115,7 +115,8 @@ impl Client {
 
     /// The error of a status; one that comes of two versions names both.
     pub(crate) async fn explain(&self, status: Status) -> CliError {
-        if status.code() != Code::Unimplemented {
+        let undecodable = status.code() == Code::Internal && status.message().contains("decode");
+        if status.code() != Code::Unimplemented && !undecodable {
             return self.fallen(status);
         }
         match self.hello().await {
@@ -123,7 +124,7 @@ impl Client {
                 Exit::Refused,
                 "unimplemented",
                 format!(
-                    "the daemon is capsuled {} (protocol {}.{}) and does not know this request of \
+                    "the daemon is capsuled {} (protocol {}.{}) and does not understand \
                      capsule {} (protocol {API_MAJOR}.{API_MINOR})",
                     hello.version,
                     hello.api_major,

@@ -50,6 +50,27 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    const NAMED: [Self; 18] = [
+        Self::Done,
+        Self::Failure,
+        Self::Usage,
+        Self::Unreachable,
+        Self::Missing,
+        Self::Refused,
+        Self::Denied,
+        Self::Declined,
+        Self::TaskFailed,
+        Self::TaskCancelled,
+        Self::TaskTimeout,
+        Self::TaskLost,
+        Self::Unfinished,
+        Self::WaitRanOut,
+        Self::CannotStart,
+        Self::NotExecutable,
+        Self::NoProgram,
+        Self::Interrupted,
+    ];
+
     /// The number that the process ends with.
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -77,11 +98,9 @@ impl Exit {
 
     /// The code of a number; what does not fit in a process's code becomes 1.
     pub(crate) fn of(number: i32) -> Self {
-        match u8::try_from(number) {
-            Ok(0) => Self::Done,
-            Ok(code) => Self::Code(code),
-            Err(_) => Self::Failure,
-        }
+        let Ok(code) = u8::try_from(number) else { return Self::Failure };
+        let named = Self::NAMED.into_iter().find(|exit| exit.code() == code);
+        named.unwrap_or(Self::Code(code))
     }
 }
 
@@ -253,6 +272,8 @@ mod tests {
         for code in 0..=255_u8 {
             assert_eq!(Exit::of(i32::from(code)).code(), code);
         }
+        assert_eq!(Exit::of(4), Exit::Missing);
+        assert_eq!(Exit::of(42), Exit::Code(42));
         assert_eq!(Exit::of(-1).code(), 1);
         assert_eq!(Exit::of(256).code(), 1);
     }

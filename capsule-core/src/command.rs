@@ -2,7 +2,7 @@
 
 use crate::attempt::{Receipt, Verdict};
 use crate::id::{AttemptNumber, TaskId, Uuid};
-use crate::spec::{DependencyOn, Payload, TaskSpec};
+use crate::spec::{DependencyOn, Payload, SpecError, TaskSpec};
 use crate::task::Status;
 use crate::time::{Span, Timestamp};
 
@@ -40,7 +40,7 @@ pub enum Command {
     Report(Box<Report>),
     /// End it.
     Cancel {
-        /// Why; may be empty.
+        /// Why; may be empty. Cut off after `REASON_MAX` bytes.
         reason: String,
         /// Instead of the task's own grace.
         grace: Option<Span>,
@@ -82,7 +82,8 @@ pub struct Report {
     pub ended: Timestamp,
     /// What it used.
     pub receipt: Receipt,
-    /// What it gave back; kept whatever the verdict.
+    /// What it gave back; kept whatever the verdict, but an attempt that could not start gives
+    /// nothing. Inline up to `INLINE_RESULT_MAX` bytes.
     pub result: Option<Payload>,
 }
 
@@ -105,6 +106,41 @@ pub struct Edit {
     pub labels: Vec<(String, String)>,
     /// What people see.
     pub display_name: Option<String>,
+}
+
+impl Edit {
+    /// Checks the spec as it would be with these new values.
+    ///
+    /// # Errors
+    /// The first bound or rule that the changed spec breaks.
+    pub fn check(&self, spec: &TaskSpec) -> Result<(), SpecError> {
+        let mut changed = spec.clone();
+        self.apply(&mut changed);
+        changed.check()
+    }
+
+    /// Puts the new values in; `at` is no part of a spec.
+    pub(crate) fn apply(&self, spec: &mut TaskSpec) {
+        spec.priority = self.priority.unwrap_or(spec.priority);
+        spec.hold = self.hold.unwrap_or(spec.hold);
+        spec.retries = self.retries.unwrap_or(spec.retries);
+        if let Some(queue) = &self.queue {
+            spec.queue.clone_from(queue);
+        }
+        if let Some(name) = &self.display_name {
+            spec.display_name.clone_from(name);
+        }
+        for (label, value) in &self.labels {
+            if value.is_empty() {
+                spec.labels.remove(label);
+            } else {
+                spec.labels.insert(label.clone(), value.clone());
+            }
+        }
+        if let Some(span) = self.timeout {
+            spec.timeout = Some(span).filter(|span| *span != Span::ZERO);
+        }
+    }
 }
 
 impl DependencyOn {

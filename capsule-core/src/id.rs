@@ -118,6 +118,7 @@ mod tests {
         fn a_uuid_is_read_back_as_printed(bytes: [u8; 16]) {
             let uuid = Uuid(bytes);
             prop_assert_eq!(uuid.to_string().parse::<Uuid>(), Ok(uuid));
+            prop_assert_eq!(format!("{uuid:?}"), uuid.to_string());
         }
     }
 
@@ -128,6 +129,8 @@ mod tests {
         {
             assert_eq!(text.parse::<Uuid>(), Err(NotAUuid), "{text}");
         }
+        assert_eq!(NotAUuid.to_string(), "not a UUID");
+        assert_eq!(Uuid([1; 16]).to_string(), "01010101-0101-0101-0101-010101010101");
         let (high, low) = Uuid([1; 16]).halves();
         assert_eq!((high, low), (0x0101_0101_0101_0101, 0x0101_0101_0101_0101));
     }

@@ -20,5 +20,8 @@ pub mod task;
 pub mod time;
 mod transition;
 
+#[cfg(test)]
+mod fixture;
+
 pub use task::{attempt, spec};
 pub use transition::{LOSSES_MAX, NO_RESOURCES_PAUSE, Rejected, decide, evolve};

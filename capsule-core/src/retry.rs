@@ -151,13 +151,18 @@ mod tests {
         let exact = Backoff::default().pause(3, Uuid([9; 16]), AttemptNumber(3));
         assert_eq!(exact, Backoff::default().pause(3, Uuid([9; 16]), AttemptNumber(3)));
         assert_eq!(chance(Uuid([9; 16]), AttemptNumber(3)), CHANCE_9_3);
+        let mixed = std::array::from_fn(|place| u8::try_from(place * 17).expect("255 at most"));
+        assert_eq!(chance(Uuid(mixed), AttemptNumber(3)), CHANCE_MIXED_3);
         assert_eq!(Backoff::Fixed(Span(7)).pause(9, Uuid([1; 16]), AttemptNumber(1)), Span(7));
     }
 
     const CHANCE_9_3: u64 = 487_617_019_471_545_679;
+    const CHANCE_MIXED_3: u64 = 14_686_315_619_592_488_229;
 
     #[test]
     fn what_is_no_backoff_is_refused() {
+        let constant = Backoff::Exponential { first: Span(5000), max: Span(5000) };
+        assert_eq!(Backoff::parse("exponential:5s..5s"), Ok(constant));
         assert_eq!(Backoff::parse("10s"), Err(BadBackoff::Form));
         assert_eq!(Backoff::parse("exponential:5s"), Err(BadBackoff::Form));
         assert_eq!(Backoff::parse("exponential:5m..1s"), Err(BadBackoff::Order));

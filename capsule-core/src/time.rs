@@ -189,6 +189,8 @@ mod tests {
         assert_eq!(Span(3).as_micros(), 3000);
         assert_eq!(Span(3).as_millis(), 3);
         assert_eq!(Span(3).to_std(), Duration::from_millis(3));
-        assert_eq!(Span(0).to_string(), "0s");
+        for (span, text) in [(0, "0s"), (90_000, "1m30s"), (250, "250ms"), (176_400_000, "2d1h")] {
+            assert_eq!(Span(span).to_string(), text);
+        }
     }
 }

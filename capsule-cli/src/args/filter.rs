@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::values;
 use crate::error::CliError;
+use crate::ui::task::this_command;
 
 /// The filter of every command that takes several tasks.
 #[derive(Debug, Clone, Default, Args)]
@@ -125,12 +126,13 @@ impl TargetArgs {
                 Ok(Targets { ids, filter: Some(self.filter.message(app)), all: true })
             }
             (true, false, false) => Err(CliError::usage("a filter needs --all")
-                .hint(format!("add it    capsule {verb} --all …"))),
+                .hint(format!("add it    {} --all", this_command()))),
             (true, false, true) if !self.ids.is_empty() => {
                 Err(CliError::usage("no ids on stdin").hint("find them    capsule list"))
             }
             (true, false, true) => Err(CliError::usage("which tasks?")
-                .hint(format!("find ids    capsule list    then: capsule {verb} ID"))),
+                .hint("find ids    capsule list")
+                .hint(format!("then        capsule {verb} ID"))),
         }
     }
 }

@@ -104,11 +104,11 @@ pub(crate) struct ProgramArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ArgumentArgs {
     /// Parameter of the task, as text
-    #[arg(short = 'p', long = "param", value_name = "NAME=TEXT")]
-    pub(crate) text: Vec<String>,
+    #[arg(short = 'p', long, value_name = "NAME=TEXT")]
+    pub(crate) param: Vec<String>,
     /// Parameter of the task, as JSON
-    #[arg(id = "param_json", short = 'P', long = "param-json", value_name = "NAME:=JSON")]
-    pub(crate) json: Vec<String>,
+    #[arg(short = 'P', long, value_name = "NAME:=JSON")]
+    pub(crate) param_json: Vec<String>,
     /// All parameters as one JSON object
     #[arg(long, value_name = "JSON|@FILE|-")]
     pub(crate) payload: Option<String>,

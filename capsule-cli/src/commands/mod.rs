@@ -7,6 +7,7 @@ pub(crate) mod admin;
 pub(crate) mod apps;
 pub(crate) mod change;
 pub(crate) mod outcome;
+pub(crate) mod patience;
 pub(crate) mod submit;
 pub(crate) mod task;
 

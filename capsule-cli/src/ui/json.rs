@@ -85,8 +85,9 @@ pub(crate) fn select(value: &Value, fields: &[String]) -> Result<Value, CliError
 
 fn unknown(name: &str, object: &Map<String, Value>) -> CliError {
     let names: Vec<&str> = object.keys().map(String::as_str).collect();
-    CliError::new(Exit::Usage, "unknown_field", format!("there is no field '{name}' here"))
-        .hint(format!("fields: {}", names.join(", ")))
+    let message = format!("there is no field '{name}' here; there are {}", names.join(", "));
+    CliError::new(Exit::Usage, "unknown_field", message)
+        .hint("fields of a task    capsule list --json=help")
 }
 
 /// Fields that may stand behind `--json` as a word of their own.

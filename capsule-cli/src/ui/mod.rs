@@ -114,7 +114,12 @@ impl Ui {
     }
 
     fn lines(&self, lines: &[String]) -> Result<(), CliError> {
-        lines.iter().try_for_each(|line| self.say(line))
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.block(&text)
     }
 
     /// Prints text that brings its own line ends.
@@ -136,7 +141,7 @@ impl Ui {
         if silent || !io::stdin().is_terminal() || !self.talk_tty {
             let message = format!("{question} nobody can be asked");
             return Err(CliError::new(Exit::Declined, "not_confirmed", message)
-                .hint("say yes beforehand: add --yes"));
+                .hint(format!("say yes beforehand    {} --yes", task::this_command())));
         }
         write!(io::stderr().lock(), "{question} Continue? [y/N] ")?;
         let mut answer = String::new();

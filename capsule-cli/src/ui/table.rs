@@ -9,6 +9,8 @@ use super::{color, escape};
 const GAP: usize = 2;
 /// No column becomes narrower than this.
 const NARROWEST: usize = 4;
+/// Cut below this, a column says too little: others that can be spared make room.
+const READABLE: usize = 14;
 
 /// A cell: text of one line, and its style.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +37,20 @@ impl Cell {
 pub(crate) struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
+    /// Columns that a narrow terminal goes without, the first one first.
+    spared: &'static [&'static str],
 }
 
 impl Table {
     pub(crate) const fn new(head: Vec<&'static str>) -> Self {
-        Self { head, rows: Vec::new() }
+        Self { head, rows: Vec::new(), spared: &[] }
+    }
+
+    /// Names columns that a narrow terminal goes without, the first one first.
+    #[must_use]
+    pub(crate) const fn sparing(mut self, columns: &'static [&'static str]) -> Self {
+        self.spared = columns;
+        self
     }
 
     /// Adds a row; it has as many cells as the head.
@@ -50,12 +61,19 @@ impl Table {
 
     /// The table as text, at most `width` columns wide when that can be.
     pub(crate) fn render(&self, width: Option<usize>, colored: bool) -> String {
-        let widths = self.widths(width);
+        let natural = self.natural();
+        let kept = self.kept(&natural, width);
+        let natural: Vec<usize> = kept.iter().filter_map(|at| natural.get(*at).copied()).collect();
+        let widths = match width {
+            Some(limit) => shrunk(natural, limit),
+            None => natural,
+        };
         let head: Vec<Cell> =
             self.head.iter().map(|name| Cell::new(*name).style(color::BOLD)).collect();
         let mut text = String::new();
         for row in std::iter::once(&head).chain(&self.rows) {
-            push_row(&mut text, row, &widths, colored);
+            let cells: Vec<&Cell> = kept.iter().filter_map(|at| row.get(*at)).collect();
+            push_row(&mut text, &cells, &widths, colored);
         }
         text
     }
@@ -71,33 +89,56 @@ impl Table {
         text
     }
 
-    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
+    /// The width of each column's content.
+    fn natural(&self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.head.iter().map(|name| name.width()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.width());
             }
         }
-        let Some(limit) = limit else { return widths };
-        let room = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
-        loop {
-            let total: usize = widths.iter().sum();
-            let mut sorted: Vec<usize> = widths.clone();
-            sorted.sort_unstable();
-            let second = sorted.iter().rev().nth(1).copied().unwrap_or_default();
-            let Some(widest) = widths.iter_mut().rev().max_by_key(|width| **width) else { break };
-            if total <= room || *widest <= NARROWEST {
+        widths
+    }
+
+    /// The columns that are shown: all, or without what can be spared.
+    fn kept(&self, natural: &[usize], limit: Option<usize>) -> Vec<usize> {
+        let mut kept: Vec<usize> = (0..self.head.len()).collect();
+        let Some(limit) = limit else { return kept };
+        for name in self.spared {
+            let least: usize = kept
+                .iter()
+                .filter_map(|at| natural.get(*at))
+                .map(|width| (*width).min(READABLE) + GAP)
+                .sum();
+            if least <= limit + GAP {
                 break;
             }
-            // Down to the next narrower column, or by what is too much.
-            let step = (total - room).min((*widest - second).max(1));
-            *widest = (*widest - step).max(NARROWEST);
+            kept.retain(|at| self.head.get(*at) != Some(name));
         }
-        widths
+        kept
     }
 }
 
-fn push_row(text: &mut String, row: &[Cell], widths: &[usize], colored: bool) {
+/// The widths when the widest columns give way.
+fn shrunk(mut widths: Vec<usize>, limit: usize) -> Vec<usize> {
+    let room = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
+    loop {
+        let total: usize = widths.iter().sum();
+        let mut sorted: Vec<usize> = widths.clone();
+        sorted.sort_unstable();
+        let second = sorted.iter().rev().nth(1).copied().unwrap_or_default();
+        let Some(widest) = widths.iter_mut().rev().max_by_key(|width| **width) else { break };
+        if total <= room || *widest <= NARROWEST {
+            break;
+        }
+        // Down to the next narrower column, or by what is too much.
+        let step = (total - room).min((*widest - second).max(1));
+        *widest = (*widest - step).max(NARROWEST);
+    }
+    widths
+}
+
+fn push_row(text: &mut String, row: &[&Cell], widths: &[usize], colored: bool) {
     let mut line = String::new();
     let last = row.len().saturating_sub(1);
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
@@ -176,6 +217,16 @@ mod tests {
             }
         }
         assert!(sample().render(Some(1), false).contains('7'));
+    }
+
+    #[test]
+    fn a_narrow_terminal_goes_without_what_can_be_spared() {
+        let mut table = Table::new(vec!["ID", "STATUS", "OWNER", "NOTE"]).sparing(&["OWNER"]);
+        let cells = ["1842", "completed", "acme", "a long note that does not fit"];
+        table.push(cells.iter().map(Cell::new).collect());
+        assert!(table.render(Some(60), false).contains("OWNER"));
+        let narrow = "ID    STATUS     NOTE\n1842  completed  a long note …\n";
+        assert_eq!(table.render(Some(30), false), narrow);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn listing(ui: &Ui, tasks: &[TaskView]) -> Listing {
     if users {
         head.insert(3, "USER");
     }
-    let mut table = Table::new(head);
+    let mut table = Table::new(head).sparing(&["USER", "OWNER", "TRY", "TOOK", "AGE"]);
     for task in tasks {
         let status = Cell::new(status_word(task)).style(color::of(task.status()));
         let mut row = vec![
@@ -169,9 +169,11 @@ pub(crate) fn block(ui: &Ui, reply: &ShowReply, log: &[String]) -> String {
     }
     push("longest", &reply.longest_ms.map_or(String::new(), time::millis));
     push("result", &reply.result_json);
-    push("error", reply.error.trim_end());
+    if reply.error != task.reason {
+        push("error", reply.error.trim_end());
+    }
     if !log.is_empty() {
-        push("log", &format!("(last {} lines)  capsule tail {}", log.len(), task.id));
+        push("log", &format!("(its end)  capsule tail {}", task.id));
         for line in log {
             lines.push(format!("    {}", escape::line(line)));
         }
@@ -224,6 +226,12 @@ fn arguments(reply: &ShowReply) -> String {
         return format!("{command}  (in {})", program.cwd);
     }
     reply.payload_json.clone()
+}
+
+/// The command line of this process, to be typed again.
+pub(crate) fn this_command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    format!("capsule {}", shell_line(&words.collect::<Vec<_>>()))
 }
 
 /// A command line that a shell would read the same way.
@@ -289,7 +297,7 @@ fn attempt_line(attempt: &AttemptView) -> String {
             parts.push(format!("{} of output dropped", time::bytes(receipt.dropped_bytes)));
         }
     }
-    if !attempt.stopped.is_empty() {
+    if !attempt.stopped.is_empty() && attempt.stopped != attempt.reason {
         parts.push(attempt.stopped.clone());
     }
     parts.join(" · ")

@@ -49,7 +49,7 @@ pub enum Verdict {
     /// It ran longer than its timeout: an own failure too.
     #[n(2)]
     Timeout(#[n(0)] How),
-    /// It ended after our signal for a cancel.
+    /// It ended after our signal, for a cancel or a shutdown.
     #[n(3)]
     Stopped(#[n(0)] How),
     /// It ended, or may have, through no fault of its own.
@@ -87,6 +87,10 @@ pub enum Failure {
     Lost(#[n(0)] Loss),
 }
 
+/// The longest error text, step and message together, in bytes. A record may hold it twice: in the
+/// attempt and in the task's outcome.
+pub const ERROR_MAX: usize = 320;
+
 /// How an attempt was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Loss {
@@ -107,7 +111,7 @@ pub enum NotStarted {
     /// The system had no process, memory or file descriptor for it: counts as a loss.
     #[n(0)]
     NoResources,
-    /// We took the claim back, or stopped it in a shutdown: counts as nothing.
+    /// We took the claim back before anything ran: counts as nothing.
     #[n(1)]
     Released,
 }
@@ -172,10 +176,14 @@ pub struct Receipt {
     /// Bytes of either that were not kept.
     #[n(14)]
     pub dropped_bytes: u64,
-    /// How its processes were told apart from others: `cgroup` or `reaper`.
+    /// How its processes were told apart from others: `cgroup` or `reaper`; at most
+    /// [`ATTRIBUTION_MAX`] bytes.
     #[n(15)]
     pub attribution: String,
 }
+
+/// The longest [`Receipt::attribution`], in bytes.
+pub const ATTRIBUTION_MAX: usize = 16;
 
 /// Where a figure comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]

@@ -49,7 +49,7 @@ pub struct Task {
     /// When it became due, for `start_within`.
     #[n(10)]
     pub due_since: Timestamp,
-    /// What its last successful attempt gave back, JSON.
+    /// What its newest attempt gave back, JSON.
     #[n(11)]
     pub result: Option<Payload>,
 }
@@ -143,6 +143,9 @@ pub struct CancelRequest {
     #[n(2)]
     pub reason: String,
 }
+
+/// The longest reason of a cancel, in bytes; the rest is cut off.
+pub const REASON_MAX: usize = 200;
 
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -380,3 +383,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,9 +180,12 @@ pub enum FailureClass {
     Memory,
 }
 
-/// The longest payload kept in the record; the rest of the record's 4 KiB is for everything else.
+/// The longest record of a task on disk, in bytes: a page of 4 KiB less what the store puts
+/// around it. The bounds below are chosen so that no task can be longer.
+pub const RECORD_MAX: usize = 4096 - 64;
+/// The longest payload kept in the record, in bytes.
 pub const INLINE_PAYLOAD_MAX: usize = 1536;
-/// The longest result kept in the record.
+/// The longest result kept in the record, in bytes.
 pub const INLINE_RESULT_MAX: usize = 512;
 /// The longest name of a task, app, queue or owner, in bytes.
 pub const NAME_MAX: usize = 128;
@@ -190,15 +193,21 @@ pub const NAME_MAX: usize = 128;
 pub const KEY_MAX: usize = 256;
 /// All labels together, keys and values, in bytes.
 pub const LABELS_MAX: usize = 512;
+/// The most labels.
+pub const LABELS_COUNT_MAX: usize = 32;
+/// Names, keys and labels together, in bytes: each has its own bound, but not all at once.
+pub const TEXTS_MAX: usize = 768;
 /// The longest one-line summary, in bytes.
-pub const SUMMARY_MAX: usize = 200;
+pub const SUMMARY_MAX: usize = 160;
 /// The most retries.
 pub const RETRIES_MAX: u32 = 100;
 /// The most dependencies of one task.
 pub const AFTER_MAX: usize = 16;
 /// The most exit codes in `no_retry_exit_codes`.
-pub const EXIT_CODES_MAX: usize = 32;
-/// The longest timeout and grace: 366 days.
+pub const EXIT_CODES_MAX: usize = 16;
+/// The most classes in `no_retry_on`: each once.
+pub const CLASSES_MAX: usize = 4;
+/// The longest timeout, grace, backoff and `start_within`: 366 days.
 pub const TIMEOUT_MAX: Span = Span::from_secs(366 * 86_400);
 
 /// Why a submit is refused before anything is stored.
@@ -274,23 +283,54 @@ impl TaskSpec {
                 return Err(SpecError::Empty { what });
             }
         }
-        let labels = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
-        bound("labels", labels, LABELS_MAX)?;
-        bound("list of dependencies", self.after.len(), AFTER_MAX)?;
-        bound("list of exit codes", self.no_retry_exit_codes.len(), EXIT_CODES_MAX)?;
+        self.check_lists()?;
         if let Payload::Inline(bytes) = &self.payload {
             bound("inline payload", bytes.len(), INLINE_PAYLOAD_MAX)?;
         }
         range("priority", i64::from(self.priority), -100, 100)?;
         range("retries", i64::from(self.retries), 0, i64::from(RETRIES_MAX))?;
-        let longest = i64::try_from(TIMEOUT_MAX.0).unwrap_or(i64::MAX);
-        for (what, span) in [("timeout", self.timeout.unwrap_or_default()), ("grace", self.grace)] {
-            range(what, i64::try_from(span.0).unwrap_or(i64::MAX), 0, longest)?;
-        }
+        self.check_spans()?;
         if self.delivery == Delivery::AtMostOnce && self.retries > 0 {
             return Err(SpecError::AtMostOnceRetries(self.retries));
         }
         Ok(())
+    }
+
+    fn check_lists(&self) -> Result<(), SpecError> {
+        let labels = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
+        bound("labels", labels, LABELS_MAX)?;
+        let names = [&self.app, &self.name, &self.display_name, &self.owner, &self.queue];
+        let keys = [self.lock.as_ref(), self.key.as_ref()].into_iter().flatten();
+        let texts: usize = names.into_iter().chain(keys).map(String::len).sum();
+        bound("all names, keys and labels together", texts + labels, TEXTS_MAX)?;
+        for (what, count, most) in [
+            ("the number of labels", self.labels.len(), LABELS_COUNT_MAX),
+            ("the number of dependencies", self.after.len(), AFTER_MAX),
+            ("the number of exit codes", self.no_retry_exit_codes.len(), EXIT_CODES_MAX),
+            ("the number of failure classes", self.no_retry_on.len(), CLASSES_MAX),
+        ] {
+            range(what, signed(count as u64), 0, signed(most as u64))?;
+        }
+        Ok(())
+    }
+
+    fn check_spans(&self) -> Result<(), SpecError> {
+        let longest = signed(TIMEOUT_MAX.0);
+        if let Some(timeout) = self.timeout {
+            range("timeout in milliseconds", signed(timeout.0), 1, longest)?;
+        }
+        let (first, last) = match self.backoff {
+            Backoff::Fixed(span) => (span, span),
+            Backoff::Exponential { first, max } => (first, max),
+        };
+        for (what, span) in [
+            ("grace in milliseconds", self.grace),
+            ("start_within in milliseconds", self.start_within.unwrap_or_default()),
+            ("longest backoff in milliseconds", last),
+        ] {
+            range(what, signed(span.0), 0, longest)?;
+        }
+        range("first backoff in milliseconds", signed(first.0), 0, signed(last.0))
     }
 
     /// The longest all attempts and the pauses between them can take; `None` = no limit.
@@ -319,6 +359,10 @@ pub fn name(what: &'static str, text: &str) -> Result<(), SpecError> {
     }
 }
 
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 fn bound(what: &'static str, length: usize, limit: usize) -> Result<(), SpecError> {
     if length > limit { Err(SpecError::TooLong { what, length, limit }) } else { Ok(()) }
 }
@@ -330,3 +374,6 @@ fn range(what: &'static str, value: i64, low: i64, high: i64) -> Result<(), Spec
         Err(SpecError::Range { what, value, low, high })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use crate::attempt::AttemptRecord;
 use crate::command::Edit;
 use crate::event::Event;
 use crate::task::{State, Task};
-use crate::time::Span;
 
 /// Applies what happened. With nothing there, only `Submitted` has an effect.
 pub fn evolve(task: &mut Option<Task>, event: &Event) {
@@ -24,6 +23,7 @@ fn apply(task: &mut Task, event: &Event) {
         }
         Event::Claimed { lease, revision } => {
             task.attempts = lease.attempt;
+            task.result = None;
             task.last = Some(AttemptRecord::claimed(lease.attempt, lease.since, *revision));
             task.state = State::Claimed { lease: *lease, cancel: None };
         }
@@ -68,36 +68,9 @@ fn apply(task: &mut Task, event: &Event) {
             task.losses = 0;
             task.result = None;
             task.spec.after.clear();
-            task.spec.retries = retries.unwrap_or(task.spec.retries);
-            set_timeout(task, *timeout);
+            let edit = Edit { retries: *retries, timeout: *timeout, ..Edit::default() };
+            edit.apply(&mut task.spec);
         }
-        Event::Edited(edit) => change(task, edit),
-    }
-}
-
-fn change(task: &mut Task, edit: &Edit) {
-    let spec = &mut task.spec;
-    spec.priority = edit.priority.unwrap_or(spec.priority);
-    spec.hold = edit.hold.unwrap_or(spec.hold);
-    spec.retries = edit.retries.unwrap_or(spec.retries);
-    if let Some(queue) = &edit.queue {
-        spec.queue.clone_from(queue);
-    }
-    if let Some(name) = &edit.display_name {
-        spec.display_name.clone_from(name);
-    }
-    for (label, value) in &edit.labels {
-        if value.is_empty() {
-            spec.labels.remove(label);
-        } else {
-            spec.labels.insert(label.clone(), value.clone());
-        }
-    }
-    set_timeout(task, edit.timeout);
-}
-
-fn set_timeout(task: &mut Task, timeout: Option<Span>) {
-    if let Some(span) = timeout {
-        task.spec.timeout = Some(span).filter(|span| *span != Span::ZERO);
+        Event::Edited(edit) => edit.apply(&mut task.spec),
     }
 }

@@ -15,7 +15,7 @@ pub use report::{LOSSES_MAX, NO_RESOURCES_PAUSE};
 use crate::command::{Command, Edit};
 use crate::event::Event;
 use crate::id::{AttemptNumber, Seq, TaskId};
-use crate::task::{CancelRequest, Cancellation, Lease, Outcome, State, Status, Task};
+use crate::task::{CancelRequest, Cancellation, Lease, Outcome, REASON_MAX, State, Status, Task};
 use crate::time::{Span, Timestamp};
 
 /// Why something asked of a task does not happen. Nothing changes.
@@ -45,6 +45,9 @@ pub enum Rejected {
     /// A completed task is only copied.
     #[error("a completed task is not run again, only copied")]
     Completed,
+    /// A new value breaks a bound of the spec: [`Edit::check`] says which.
+    #[error("a new value is out of its bounds")]
+    OutOfBounds,
 }
 
 /// Decides what happens when `command` is asked of `task` at `now`.
@@ -109,10 +112,14 @@ pub fn decide(
         Command::DependencyEnded { task: other, status } => dependency(task, *other, *status, now),
         Command::Retry { retries, timeout } => match &task.state {
             State::Ended { outcome: Outcome::Completed, .. } => Err(Rejected::Completed),
-            State::Ended { .. } => Ok(vec![
-                Event::BudgetRenewed { retries: *retries, timeout: *timeout },
-                Event::BecamePending { at: now },
-            ]),
+            State::Ended { .. } => {
+                let edit = Edit { retries: *retries, timeout: *timeout, ..Edit::default() };
+                edit.check(&task.spec).map_err(|_| Rejected::OutOfBounds)?;
+                Ok(vec![
+                    Event::BudgetRenewed { retries: *retries, timeout: *timeout },
+                    Event::BecamePending { at: now },
+                ])
+            }
             state @ (State::Scheduled { .. }
             | State::Pending { .. }
             | State::Claimed { .. }
@@ -172,7 +179,7 @@ fn cancelled(
     grace: Option<Span>,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejected> {
-    let reason = reason.to_owned();
+    let reason = cut(reason, REASON_MAX).to_owned();
     match &task.state {
         State::Scheduled { .. } | State::Pending { .. } | State::Retry { .. } => {
             let how = Cancellation::BeforeStart { reason };
@@ -195,14 +202,17 @@ fn dependency(
     status: Status,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejected> {
-    let Some(dependency) = task.spec.after.iter().find(|d| d.task == other) else {
+    let mut named = task.spec.after.iter().filter(|d| d.task == other).peekable();
+    if named.peek().is_none() {
         return Err(Rejected::Unchanged);
-    };
+    }
     match &task.state {
         State::Scheduled { .. } | State::Pending { .. } if !status.is_ended() => {
             Err(Rejected::Unchanged)
         }
-        State::Scheduled { .. } | State::Pending { .. } if dependency.on.satisfied_by(status) => {
+        State::Scheduled { .. } | State::Pending { .. }
+            if named.all(|dependency| dependency.on.satisfied_by(status)) =>
+        {
             Ok(vec![Event::DependencyMet { task: other }])
         }
         State::Scheduled { .. } | State::Pending { .. } => {
@@ -223,6 +233,7 @@ fn edited(task: &Task, edit: &Edit, now: Timestamp) -> Result<Vec<Event>, Reject
     if *edit == Edit::default() {
         return Err(Rejected::Unchanged);
     }
+    edit.check(&task.spec).map_err(|_| Rejected::OutOfBounds)?;
     let mut events = vec![Event::Edited(Box::new(edit.clone()))];
     match (edit.at, &task.state) {
         (None, _) => {}
@@ -241,6 +252,12 @@ fn edited(task: &Task, edit: &Edit, now: Timestamp) -> Result<Vec<Event>, Reject
         }
     }
     Ok(events)
+}
+
+/// The longest beginning of `text` that has at most `limit` bytes.
+fn cut(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 fn ended(at: Timestamp, outcome: Outcome) -> Event {

@@ -1,7 +1,9 @@
 //! What follows from the end of an attempt: the two budgets.
 
-use super::{Rejected, ended};
-use crate::attempt::{AttemptRecord, Failure, How, Loss, NotStarted, Verdict};
+use super::{Rejected, cut, ended};
+use crate::attempt::{
+    ATTRIBUTION_MAX, AttemptRecord, ERROR_MAX, Failure, How, Loss, NotStarted, Verdict,
+};
 use crate::command::Report;
 use crate::event::Event;
 use crate::spec::{Delivery, FailureClass};
@@ -12,6 +14,9 @@ use crate::time::{Span, Timestamp};
 pub const LOSSES_MAX: u32 = 3;
 /// The pause after the first attempt that the machine had no room for; three times longer each.
 pub const NO_RESOURCES_PAUSE: Span = Span::from_secs(1);
+
+/// The longest step of an error, in bytes.
+const STEP_MAX: usize = 32;
 
 pub(super) fn reported(
     task: &Task,
@@ -31,40 +36,64 @@ pub(super) fn reported(
         record.started = Some(started);
         record.pid = Some(pid).filter(|pid| *pid != 0);
     }
+    let verdict = bounded(&report.verdict);
     record.ended = Some(report.ended);
-    record.verdict = Some(report.verdict.clone());
+    record.verdict = Some(verdict.clone());
     record.receipt = report.receipt.clone();
+    let attribution = cut(&report.receipt.attribution, ATTRIBUTION_MAX);
+    attribution.clone_into(&mut record.receipt.attribution);
     let mut events = vec![Event::AttemptEnded(Box::new(record))];
-    events.extend(report.result.clone().map(Event::ResultKept));
-    events.extend(follow(task, report, now));
+    if !matches!(verdict, Verdict::Failed(Failure::CannotStart { .. })) {
+        events.extend(report.result.clone().map(Event::ResultKept));
+    }
+    events.extend(follow(task, report, verdict, now));
     Ok(events)
 }
 
+/// The verdict with its texts cut, so that the task's record stays within its bound.
+fn bounded(verdict: &Verdict) -> Verdict {
+    if let Verdict::Failed(Failure::CannotStart { step, message }) = verdict {
+        let step = cut(step, STEP_MAX);
+        let message = cut(message, ERROR_MAX - step.len());
+        return Verdict::Failed(Failure::CannotStart {
+            step: step.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+    verdict.clone()
+}
+
 /// What follows from the end of an attempt.
-fn follow(task: &Task, report: &Report, now: Timestamp) -> Vec<Event> {
+fn follow(task: &Task, report: &Report, verdict: Verdict, now: Timestamp) -> Vec<Event> {
     let cancel = task.state.cancel();
-    match &report.verdict {
+    match verdict {
         Verdict::Completed => match cancel.filter(|_| !report.before_signal) {
             Some(cancel) => vec![stopped(now, cancel, How::Graceful)],
             None => vec![Event::LossesForgotten, ended(now, Outcome::Completed)],
         },
         Verdict::Stopped(how) => match cancel {
-            Some(cancel) => vec![stopped(now, cancel, *how)],
+            Some(cancel) => vec![stopped(now, cancel, how)],
             // Stopped, but nobody asked for a cancel: a shutdown, so it is put back.
             None => vec![Event::BecamePending { at: now }],
         },
         Verdict::Failed(failure) => {
-            own_failure(task, report, now, (failure.class(), Outcome::Failed(failure.clone())))
+            own_failure(task, report, now, (failure.class(), Outcome::Failed(failure)))
         }
         Verdict::Timeout(how) => {
-            own_failure(task, report, now, (Some(FailureClass::Timeout), Outcome::Timeout(*how)))
+            own_failure(task, report, now, (Some(FailureClass::Timeout), Outcome::Timeout(how)))
         }
-        Verdict::NotStarted(NotStarted::Released) => match cancel {
-            Some(cancel) => vec![stopped(now, cancel, How::Graceful)],
-            None => vec![Event::BecamePending { at: now }],
+        Verdict::NotStarted(why) => match (cancel, why) {
+            (Some(cancel), _) => {
+                let how = Cancellation::BeforeStart { reason: cancel.reason.clone() };
+                vec![ended(now, Outcome::Cancelled(how))]
+            }
+            (None, NotStarted::Released) => vec![Event::BecamePending { at: now }],
+            (None, NotStarted::NoResources) => lost(task, Loss::NoResources, false, now),
         },
-        Verdict::NotStarted(NotStarted::NoResources) => lost(task, Loss::NoResources, now),
-        Verdict::Lost(loss) => lost(task, *loss, now),
+        Verdict::Lost(loss) => match cancel {
+            Some(cancel) => vec![stopped(now, cancel, How::Killed)],
+            None => lost(task, loss, true, now),
+        },
     }
 }
 
@@ -76,12 +105,16 @@ fn own_failure(
     (class, outcome): (Option<FailureClass>, Outcome),
 ) -> Vec<Event> {
     let cancel = task.state.cancel();
+    let how = if let Outcome::Timeout(how) = outcome { how } else { How::Graceful };
     if let (Some(cancel), false) = (cancel, report.before_signal) {
-        let how = if let Outcome::Timeout(how) = outcome { how } else { How::Graceful };
         return vec![stopped(now, cancel, how)];
     }
-    let code_is_final =
-        report.receipt.exit_code.is_some_and(|code| task.spec.no_retry_exit_codes.contains(&code));
+    let code_is_final = match &outcome {
+        Outcome::Failed(Failure::Exit(code)) => task.spec.no_retry_exit_codes.contains(code),
+        Outcome::Failed(_) | Outcome::Completed | Outcome::Timeout(_) | Outcome::Cancelled(_) => {
+            false
+        }
+    };
     let is_final =
         class.is_none_or(|class| task.spec.no_retry_on.contains(&class)) || code_is_final;
     let failures = task.failures.saturating_add(1);
@@ -89,7 +122,7 @@ fn own_failure(
     if is_final || failures > task.spec.retries {
         events.push(ended(now, outcome));
     } else if let Some(cancel) = cancel {
-        events.push(stopped(now, cancel, How::Graceful));
+        events.push(stopped(now, cancel, how));
     } else {
         let pause = report
             .retry_after
@@ -100,12 +133,8 @@ fn own_failure(
 }
 
 /// An infrastructure loss uses up no retry; three in a row end the task.
-fn lost(task: &Task, loss: Loss, now: Timestamp) -> Vec<Event> {
-    if let Some(cancel) = task.state.cancel() {
-        return vec![stopped(now, cancel, How::Killed)];
-    }
+fn lost(task: &Task, loss: Loss, began: bool, now: Timestamp) -> Vec<Event> {
     let losses = task.losses.saturating_add(1);
-    let began = loss != Loss::NoResources;
     let mut events = vec![Event::LossCounted];
     if losses >= LOSSES_MAX || (began && task.spec.delivery == Delivery::AtMostOnce) {
         events.push(ended(now, Outcome::Failed(Failure::Lost(loss))));

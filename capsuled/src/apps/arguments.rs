@@ -7,6 +7,7 @@ use capsule_core::time::Span;
 use serde_json::{Map, Value};
 
 use super::{Definition, Param, ParamKind};
+use crate::text::{bounded, distance};
 
 /// What was given on submit. Later sources win: payload, then params, then flags.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +244,7 @@ impl Param {
     }
 
     fn wrong(&self, value: &str) -> ArgumentError {
-        let value = crate::text::bounded(value, 80);
+        let value = bounded(value, 80);
         ArgumentError::Type { name: self.name.clone(), wants: self.wants(), value }
     }
 
@@ -319,23 +320,4 @@ fn instant(text: &str) -> Option<String> {
     }
     let civil: jiff::civil::DateTime = text.parse().ok()?;
     Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().to_string())
-}
-
-/// Edits between two words (Levenshtein), enough for a typing error.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let best = (diagonal + usize::from(x != *y)).min(*cell + 1).min(left + 1);
-            diagonal = std::mem::replace(cell, best);
-            left = best;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{CommandLine, Definition, Param, ParamKind};
 
 /// The longest manifest, in bytes.
-pub const MANIFEST_MAX: usize = 256 << 10;
+pub(super) const MANIFEST_MAX: usize = 256 << 10;
 /// Between SIGTERM and SIGKILL, unless said otherwise.
 const GRACE: Span = Span::from_secs(10);
 

@@ -100,7 +100,7 @@ impl Book {
         if entry.hold {
             gates.push(Gate::new(
                 GateKind::Hold,
-                format!("held back: capsule edit {} --release", task.id),
+                format!("held back: capsule edit {} --no-hold", task.id),
             ));
         }
         for dependency in &task.spec.after {
@@ -183,7 +183,7 @@ impl Book {
             gates.push(Gate::new(GateKind::Degraded, reason.clone()));
         }
         if self.slots_used() >= self.slots {
-            let ahead = self.ready.ahead_of(rank, 1000);
+            let ahead = self.ahead_of(rank, 1000);
             let text = format!(
                 "all {} slots are taken, {ahead}{} ahead of it",
                 self.slots,

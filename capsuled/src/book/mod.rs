@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
-use capsule_core::pick::{Lane, Ready};
+use capsule_core::pick::{Lane, Rank, Ready};
 use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
@@ -296,14 +296,15 @@ impl Book {
         }
         let Self { ready, symbols, queues, name_limits, live, .. } = self;
         ready.pop(|lane| {
-            let queue = queues.get(symbols.name(Symbol(lane.queue)));
-            let open = queue.is_none_or(|queue| {
-                let running = live.by_queue.get(&lane.queue).copied().unwrap_or(0);
-                !queue.paused && queue.limit.is_none_or(|limit| running < limit)
-            });
-            let limit = name_limits.get(&(Symbol(lane.app), Symbol(lane.name)));
-            let running = live.by_name.get(&(lane.app, lane.name)).copied().unwrap_or(0);
-            open && limit.is_none_or(|limit| running < *limit)
+            live.lets_through(lane, queues.get(symbols.name(Symbol(lane.queue))), name_limits)
+        })
+    }
+
+    /// How many ready tasks start before one of this rank, at most `limit`.
+    fn ahead_of(&self, rank: Rank, limit: usize) -> usize {
+        self.ready.ahead_of(rank, limit, |lane| {
+            let queue = self.queues.get(self.symbols.name(Symbol(lane.queue)));
+            self.live.lets_through(lane, queue, &self.name_limits)
         })
     }
 
@@ -344,6 +345,25 @@ impl Book {
 
     fn running_of_name(&self, entry: &Entry) -> u32 {
         self.live.by_name.get(&(entry.app.0, entry.name.0)).copied().unwrap_or(0)
+    }
+}
+
+impl Live {
+    /// Whether the shared gates of a lane are open.
+    fn lets_through(
+        &self,
+        lane: Lane,
+        queue: Option<&Queue>,
+        name_limits: &HashMap<(Symbol, Symbol), u32>,
+    ) -> bool {
+        let running = |count: Option<&u32>| count.copied().unwrap_or(0);
+        let queue_open = queue.is_none_or(|queue| {
+            let running = running(self.by_queue.get(&lane.queue));
+            !queue.paused && queue.limit.is_none_or(|limit| running < limit)
+        });
+        let limit = name_limits.get(&(Symbol(lane.app), Symbol(lane.name)));
+        let of_name = running(self.by_name.get(&(lane.app, lane.name)));
+        queue_open && limit.is_none_or(|limit| of_name < *limit)
     }
 }
 

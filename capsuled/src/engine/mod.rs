@@ -13,6 +13,8 @@ mod records;
 mod recover;
 mod request;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};

@@ -45,19 +45,18 @@ impl CannotStart {
 
     pub(super) fn in_child(step: Step, errno: Errno, image: &Image) -> Self {
         let path = image.path().to_string_lossy();
-        let message = match (step, errno) {
-            (Step::Cwd, _) => {
-                format!("working directory {}: {}", image.cwd().to_string_lossy(), errno.desc())
-            }
-            (Step::Exec, Errno::ENOENT) => format!("{path}: its interpreter was not found"),
-            (Step::Exec, _) => format!("{path}: {}", errno.desc()),
-            (Step::Rlimit, _) => format!("setting a resource limit: {}", errno.desc()),
-            (_, _) => format!("preparing the process: {}", errno.desc()),
+        let reason = errno.desc();
+        let message = if step == Step::Cwd {
+            format!("working directory {}: {reason}", image.cwd().to_string_lossy())
+        } else if step == Step::Exec && errno == Errno::ENOENT {
+            format!("{path}: its interpreter was not found")
+        } else if step == Step::Rlimit {
+            format!("{path}: setting a resource limit: {reason}")
+        } else {
+            format!("{path}: {reason}")
         };
-        let step = match errno {
-            Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE => Step::Fork,
-            _ => step,
-        };
+        let no_room = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
+        let step = if no_room.contains(&errno) { Step::Fork } else { step };
         Self::new(step, errno, &message)
     }
 }
@@ -71,6 +70,9 @@ pub struct Stdio {
 
 /// As in the kernel; libc's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The kernel's ways to say that a cgroup may not be entered by a clone.
+const NO_ENTRY: [Errno; 5] =
+    [Errno::EACCES, Errno::EOPNOTSUPP, Errno::EBUSY, Errno::EINVAL, Errno::ENODEV];
 const STACK: usize = 64 * 1024;
 const GUARD: usize = 4096;
 
@@ -138,18 +140,12 @@ impl Spawner {
         let pid = self.clone_child(spec, cgroup);
         if pid < 0 {
             let errno = Errno::from_raw(i32::try_from(-pid).unwrap_or(libc::EINVAL));
-            return Err(match errno {
-                Errno::EACCES
-                | Errno::EOPNOTSUPP
-                | Errno::EBUSY
-                | Errno::EINVAL
-                | Errno::ENODEV
-                    if cgroup.is_some() =>
-                {
-                    (Step::Cgroup, errno)
-                }
-                _ => (Step::Fork, errno),
-            });
+            let step = if cgroup.is_some() && NO_ENTRY.contains(&errno) {
+                Step::Cgroup
+            } else {
+                Step::Fork
+            };
+            return Err((step, errno));
         }
         let pid = i32::try_from(pid).unwrap_or(-1);
         let step = spec.report.step.load(Ordering::Acquire);
@@ -167,7 +163,7 @@ impl Spawner {
         // The lowest page is the guard; the stack grows down towards it.
         args.stack = self.stack.as_ptr().addr() as u64 + GUARD as u64;
         args.stack_size = STACK as u64;
-        let pid: isize;
+        let pid: libc::c_long;
         // SAFETY: the child gets its own stack, which no other child uses, since the calling thread
         // stands still (VFORK) until the child has gone to another memory or ended. `spec` and all
         // that it points to therefore outlive the child's use. The parent's registers are kept by
@@ -182,7 +178,7 @@ impl Spawner {
                 "call r8",
                 "ud2",
                 "2:",
-                inlateout("rax") libc::SYS_clone3 as isize => pid,
+                inlateout("rax") libc::SYS_clone3 => pid,
                 in("rdi") &raw const args,
                 in("rsi") size_of::<libc::clone_args>(),
                 in("r8") entry as extern "C" fn(*const ChildSpec<'static>) -> !,
@@ -191,7 +187,7 @@ impl Spawner {
                 out("r11") _,
             );
         }
-        pid
+        isize::try_from(pid).unwrap_or(-1)
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -216,7 +212,8 @@ pub(super) fn fork_like(flags: i32, cgroup: Option<RawFd>) -> isize {
     // SAFETY: the arguments are as long as said; without a stack the child goes on on a copy of ours.
     let pid =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    if pid < 0 { -(Errno::last_raw() as isize) } else { isize::try_from(pid).unwrap_or(-1) }
+    let result = if pid < 0 { -i64::from(Errno::last_raw()) } else { pid };
+    isize::try_from(result).unwrap_or(-1)
 }
 
 fn arguments(flags: i32, cgroup: Option<RawFd>) -> libc::clone_args {

@@ -139,20 +139,22 @@ fn find(name: &[u8], cwd: &[u8], env: &[Vec<u8>]) -> Result<PathBuf, CannotStart
             Err(_) => {}
         }
     }
-    let message = match failure {
-        Errno::EACCES => format!("{shown}: found in the task's PATH, but not executable"),
-        _ => format!("{shown}: not found in the task's PATH"),
+    let message = if failure == Errno::EACCES {
+        format!("{shown}: found in the task's PATH, but not executable")
+    } else {
+        format!("{shown}: not found in the task's PATH")
     };
     Err(CannotStart::new(Step::Program, failure, &message))
 }
 
 fn say(errno: Errno, shown: &dyn std::fmt::Display) -> String {
-    match errno {
-        Errno::ENOENT => format!("{shown}: no such file"),
-        Errno::EISDIR => format!("{shown}: is a directory"),
-        Errno::EACCES => format!("{shown}: not executable"),
-        _ => format!("{shown}: {}", errno.desc()),
-    }
+    let known = [
+        (Errno::ENOENT, "no such file"),
+        (Errno::EISDIR, "is a directory"),
+        (Errno::EACCES, "not executable"),
+    ];
+    let known = known.iter().find(|(code, _)| *code == errno);
+    format!("{shown}: {}", known.map_or(errno.desc(), |(_, text)| *text))
 }
 
 fn runnable(path: &Path) -> Result<(), Errno> {

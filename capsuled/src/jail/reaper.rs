@@ -137,9 +137,10 @@ impl Reaper {
             Ok(Some(Note::Started { pid })) => return Ok((reaper, Pid::from_raw(pid))),
             Ok(Some(Note::Failed { step, errno })) => {
                 let errno = Errno::from_raw(errno);
-                return Err(match step {
-                    Step::Fork => CannotStart::no_room(errno, "starting a process"),
-                    _ => CannotStart::in_child(step, errno, image),
+                return Err(if step == Step::Fork {
+                    CannotStart::no_room(errno, "starting a process")
+                } else {
+                    CannotStart::in_child(step, errno, image)
                 });
             }
             Ok(Some(Note::Exited { .. } | Note::Empty { .. }) | None) | Err(_) => {}

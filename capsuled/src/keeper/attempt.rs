@@ -1,11 +1,18 @@
 //! One attempt as the keeper knows it, and the verdict made of it.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use nix::{libc, unistd::Pid};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::{Pid, pipe2},
+};
 
 use super::{
     cgroup::{CgroupUse, Leaf},
@@ -13,7 +20,7 @@ use super::{
     writer::Pipes,
 };
 use crate::{
-    jail::{Reaper, Usage},
+    jail::{CannotStart, Reaper, Usage},
     logs::LogCaps,
 };
 
@@ -170,4 +177,42 @@ impl Attempt {
             ended: self.verdict().filter(|_| self.told >= Told::Ended),
         }
     }
+}
+
+/// Whether the control thread would find something in pipes it still has.
+pub(super) fn has_unread(pipes: &Pipes) -> bool {
+    let mut fds: Vec<PollFd<'_>> =
+        pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+    let polled = !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok();
+    polled && fds.iter().any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
+}
+
+/// Pipes for output: our ends, and the ends of the child.
+pub(super) fn make_pipes(event: bool) -> Result<(Pipes, Pipes), CannotStart> {
+    let (mut ours, mut theirs) = (Pipes::default(), Pipes::default());
+    let count = if event { 3 } else { 2 };
+    for (our, their) in ours.iter_mut().zip(&mut theirs).take(count) {
+        let failed = |errno| CannotStart::no_room(errno, "making a pipe");
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        set_nonblocking(read.as_fd()).map_err(failed)?;
+        (*our, *their) = (Some(read), Some(write));
+    }
+    Ok((ours, theirs))
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(|_| ())
+}
+
+/// A file in memory that a program reads as its standard input.
+pub(super) fn stdin_of(bytes: &[u8]) -> Result<OwnedFd, CannotStart> {
+    let failed = |errno| CannotStart::no_room(errno, "holding the standard input");
+    let fd = memfd_create(c"stdin", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = nix::unistd::write(&fd, rest).map_err(failed)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    nix::unistd::lseek(&fd, 0, nix::unistd::Whence::SeekSet).map_err(failed)?;
+    Ok(fd)
 }

@@ -25,6 +25,8 @@ use super::wire::Key;
 pub(super) struct Base {
     path: PathBuf,
     dir: OwnedFd,
+    has_memory: bool,
+    has_io: bool,
 }
 
 /// What the kernel counted for all processes that were ever in a cgroup.
@@ -47,7 +49,8 @@ impl Base {
             }
             Ok(()) | Err(_) => {}
         }
-        let base = Self::open(&path).map_err(|e| format!("cannot open {}: {e}", path.display()))?;
+        let mut base =
+            Self::open(&path).map_err(|e| format!("cannot open {}: {e}", path.display()))?;
         base.rehearse().map_err(|e| format!("{} cannot be used: {e}", path.display()))?;
         Ok(base)
     }
@@ -56,14 +59,16 @@ impl Base {
     pub(super) fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), dir })
+        Ok(Self { path: path.to_owned(), dir, has_memory: false, has_io: false })
     }
 
     /// Everything a later attempt needs must work now.
-    fn rehearse(&self) -> Result<(), Errno> {
+    fn rehearse(&mut self) -> Result<(), Errno> {
         let leaf = Leaf { name: "probe".to_owned() };
         self.make_folder(&leaf.name)?;
         let usable = self.write(&leaf, "cgroup.kill", b"1");
+        self.has_memory = self.read(&leaf, "memory.peak").is_some();
+        self.has_io = self.read(&leaf, "io.stat").is_some();
         self.remove(&leaf)?;
         usable
     }
@@ -124,7 +129,13 @@ impl Base {
         let cpu = self
             .read(leaf, "cpu.stat")
             .and_then(|text| Some((field(&text, "user_usec ")?, field(&text, "system_usec ")?)));
-        CgroupUse { cpu_us: cpu, peak: None, io: None }
+        let peak = self.has_memory.then(|| self.read(leaf, "memory.peak")).flatten();
+        let io = self.has_io.then(|| self.read(leaf, "io.stat")).flatten();
+        CgroupUse {
+            cpu_us: cpu,
+            peak: peak.and_then(|text| text.trim().parse().ok()),
+            io: io.map(|text| (sum(&text, "rbytes="), sum(&text, "wbytes="))),
+        }
     }
 
     /// Kills every attempt, whoever started it, and waits (at most 1 s) until all are gone.
@@ -174,6 +185,12 @@ pub(super) struct Leaf {
 
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+/// The sum of one figure over all devices.
+fn sum(text: &str, name: &str) -> u64 {
+    let figures = text.split_whitespace().filter_map(|word| word.strip_prefix(name));
+    figures.filter_map(|figure| figure.parse::<u64>().ok()).sum()
 }
 
 fn remove_below(path: &Path) {

@@ -30,20 +30,18 @@ use uuid::Uuid;
 
 use super::{
     Keeper, KeeperError,
-    attempt::{Attempt, Body},
+    attempt::{Attempt, Body, Told},
     cgroup::Base,
     guard,
     home::{Home, Registry},
-    session::{Hangup, Peer},
-    wire::{self, Attribution, Command, Key, Report, StopWhy},
+    session::Peer,
+    wire::{Key, StopWhy},
     writer::Writer,
 };
 use crate::jail::{Spawner, Usage};
 
 /// How long a connection may take to say hello.
 const HELLO: Duration = Duration::from_secs(5);
-/// Connections held at a time, the session included.
-const PEERS: usize = 8;
 /// How long a keeper told to end waits for what it killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -63,6 +61,11 @@ pub(super) enum Token {
 }
 
 impl Token {
+    /// The registration that brings this token back.
+    pub(super) fn event(self, flags: EpollFlags) -> EpollEvent {
+        EpollEvent::new(flags, self.encode())
+    }
+
     fn encode(self) -> u64 {
         match self {
             Self::Listener => 0,
@@ -92,30 +95,30 @@ impl Token {
 
 #[derive(Debug)]
 pub(super) struct Control {
-    home: Home,
-    linger: Duration,
+    pub(super) home: Home,
+    pub(super) linger: Duration,
     pub(super) cgroups: Option<Base>,
     pub(super) registry: Registry,
     pub(super) epoll: Epoll,
     pub(super) spawner: Spawner,
     pub(super) writer: Writer,
     pub(super) null: OwnedFd,
-    listener: UnixListener,
+    pub(super) listener: UnixListener,
     signals: SignalFd,
     guard: OwnedFd,
     /// Given up for a moment to accept and close a connection when no descriptor is left.
-    spare: Option<OwnedFd>,
+    pub(super) spare: Option<OwnedFd>,
     pub(super) attempts: HashMap<u64, Attempt>,
     pub(super) keys: HashMap<Key, u64>,
     pub(super) pids: HashMap<Pid, u64>,
     alarms: BTreeSet<(Instant, u64)>,
     last_slot: u64,
-    peers: HashMap<u64, Peer>,
-    session: Option<u64>,
-    epoch: u64,
+    pub(super) peers: HashMap<u64, Peer>,
+    pub(super) session: Option<u64>,
+    pub(super) epoch: u64,
     /// The newest logs folder a session has brought.
     pub(super) logs: Option<OwnedFd>,
-    instance: Uuid,
+    pub(super) instance: Uuid,
     idle_since: Option<Instant>,
     quit_by: Option<Instant>,
     guard_died: bool,
@@ -129,8 +132,6 @@ pub(super) fn now_us() -> u64 {
 
 /// The keeper's life, in a process of its own below the guard.
 pub(super) fn run(keeper: Keeper, guard: OwnedFd, tell: File) -> Result<ExitCode, KeeperError> {
-    let _subscriber =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
     let mut control = match Control::new(keeper, guard) {
         Ok(control) => control,
         Err(error) => {
@@ -297,181 +298,7 @@ impl Control {
         }
     }
 
-    fn accept(&mut self) {
-        loop {
-            match self.listener.accept() {
-                Ok((socket, _)) => self.greet(socket),
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    tracing::error!("out of descriptors: a connection is refused");
-                    self.spare = None;
-                    drop(self.listener.accept());
-                    self.spare = self.null.try_clone().ok();
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn greet(&mut self, socket: std::os::unix::net::UnixStream) {
-        if self.peers.len() >= PEERS {
-            tracing::warn!("too many connections: one is refused");
-            return;
-        }
-        match Peer::new(socket, Instant::now()) {
-            Ok(peer) => {
-                let slot = self.new_slot();
-                self.watch(peer.fd(), EpollFlags::EPOLLIN, Token::Peer(slot));
-                self.peers.insert(slot, peer);
-            }
-            Err(error) => tracing::warn!(%error, "a connection is refused"),
-        }
-    }
-
-    fn on_peer(&mut self, slot: u64, flags: EpollFlags) {
-        let Some(peer) = self.peers.get_mut(&slot) else { return };
-        if flags.contains(EpollFlags::EPOLLOUT) && !flags.contains(EpollFlags::EPOLLIN) {
-            return;
-        }
-        if let Err(hangup) = peer.receive() {
-            return self.hang_up(slot, &hangup);
-        }
-        self.obey_all(slot);
-    }
-
-    /// Obeys what a peer has sent, as far as its reports do not pile up.
-    fn obey_all(&mut self, slot: u64) {
-        while let Some(peer) = self.peers.get_mut(&slot).filter(|peer| !peer.is_full()) {
-            match peer.next() {
-                Ok(Some(message)) => {
-                    if let Some(command) = message.command {
-                        self.obey(slot, command);
-                    }
-                }
-                Ok(None) => return,
-                Err(hangup) => return self.hang_up(slot, &hangup),
-            }
-        }
-    }
-
-    fn obey(&mut self, from: u64, command: Command) {
-        if self.session != Some(from) {
-            return match command {
-                Command::Hello(hello) => self.open_session(from, &hello),
-                Command::Spawn(_)
-                | Command::Cancel(_)
-                | Command::Refresh(_)
-                | Command::Ack(_)
-                | Command::Quit(_) => self.refuse(from, "say hello first"),
-            };
-        }
-        match command {
-            Command::Hello(_) => self.refuse(from, "the session is open already"),
-            Command::Spawn(spawn) => self.spawn(spawn.key, &spawn.plan),
-            Command::Cancel(cancel) => match self.slot_of(cancel.key) {
-                Some(slot) => {
-                    let why = match cancel.why() {
-                        StopWhy::Drain => StopWhy::Drain,
-                        StopWhy::None | StopWhy::Timeout | StopWhy::Cancel => StopWhy::Cancel,
-                    };
-                    self.stop(slot, why, Duration::from_millis(cancel.grace_ms));
-                }
-                None => self.tell(Report::NoSuch(cancel.key)),
-            },
-            Command::Refresh(refresh) => match self.slot_of(refresh.key) {
-                Some(slot) => {
-                    if let Some(attempt) = self.attempts.get_mut(&slot) {
-                        attempt.deadline = super::life::after(Instant::now(), refresh.deadline_ms);
-                    }
-                    self.set_alarm(slot);
-                }
-                None => self.tell(Report::NoSuch(refresh.key)),
-            },
-            Command::Ack(key) => {
-                if let Some(slot) = self.slot_of(key) {
-                    if let Some(attempt) = self.attempts.get_mut(&slot) {
-                        attempt.acked = attempt.exit.is_some();
-                    }
-                    self.forget_if_done(slot);
-                }
-            }
-            Command::Quit(quit) => self.quit(quit.kill),
-        }
-    }
-
-    fn open_session(&mut self, slot: u64, hello: &wire::Hello) {
-        if hello.major != wire::MAJOR {
-            let message = format!(
-                "the keeper speaks protocol {}.{}, the daemon {}.{}",
-                wire::MAJOR,
-                wire::MINOR,
-                hello.major,
-                hello.minor
-            );
-            return self.refuse(slot, &message);
-        }
-        if hello.uuid.parse() != Ok(self.home.uuid()) {
-            return self.refuse(slot, "the keeper serves another store");
-        }
-        if self.session.is_some() && hello.epoch < self.epoch {
-            return self.refuse(slot, "a newer daemon has the keeper");
-        }
-        let Some(logs) = self.peers.get_mut(&slot).and_then(Peer::take_fd) else {
-            return self.refuse(slot, "the hello came without the logs folder");
-        };
-        if let Some(old) = self.session.take() {
-            // Its unread commands go with it.
-            self.peers.remove(&old);
-        }
-        self.logs = Some(logs);
-        self.session = Some(slot);
-        self.epoch = hello.epoch;
-        self.tell(Report::Welcome(wire::Welcome {
-            major: wire::MAJOR,
-            minor: wire::MINOR,
-            instance: self.instance.to_string(),
-            attribution: match self.cgroups {
-                Some(_) => Attribution::Cgroup,
-                None => Attribution::Reaper,
-            }
-            .into(),
-            pid: Pid::this().as_raw(),
-            guard: Pid::parent().as_raw(),
-        }));
-        let items = self.attempts.values().filter(|a| !a.acked || !a.is_gone()).map(Attempt::item);
-        self.tell(Report::Inventory(wire::Inventory { items: items.collect() }));
-    }
-
-    fn refuse(&mut self, slot: u64, message: &str) {
-        tracing::warn!(message, "a daemon is refused");
-        if let Some(mut peer) = self.peers.remove(&slot) {
-            peer.tell(Report::Refused(wire::Refused { message: message.to_owned() }));
-            // A peer that does not take the reason goes without it.
-            let _untold = peer.flush();
-        }
-        if self.session == Some(slot) {
-            self.session = None;
-        }
-    }
-
-    fn hang_up(&mut self, slot: u64, hangup: &Hangup) {
-        match hangup {
-            Hangup::Closed => {}
-            Hangup::Stranger(_) | Hangup::Deaf | Hangup::Wire(_) | Hangup::Io(_) => {
-                tracing::error!(error = hangup as &dyn std::error::Error, "a session is dropped");
-            }
-        }
-        self.peers.remove(&slot);
-        if self.session == Some(slot) {
-            self.session = None;
-        }
-    }
-
-    fn quit(&mut self, kill: bool) {
+    pub(super) fn quit(&mut self, kill: bool) {
         if !kill && !self.attempts.is_empty() {
             return;
         }
@@ -479,45 +306,6 @@ impl Control {
         let live: Vec<u64> = self.attempts.keys().copied().collect();
         for slot in live {
             self.stop(slot, StopWhy::Drain, Duration::ZERO);
-        }
-    }
-
-    /// Queues a report for the session; without one, verdicts wait for the next inventory.
-    pub(super) fn tell(&mut self, report: Report) {
-        if let Some(peer) = self.session.and_then(|slot| self.peers.get_mut(&slot)) {
-            peer.tell(report);
-        }
-    }
-
-    /// Sends what was queued in this turn, and goes on with commands that had to wait for that.
-    fn flush(&mut self) {
-        let slots: Vec<u64> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.has_unsent() || p.waits_to_write)
-            .map(|(s, _)| *s)
-            .collect();
-        for slot in slots {
-            let Some(peer) = self.peers.get_mut(&slot) else { continue };
-            let was_full = peer.is_full();
-            if let Err(hangup) = peer.flush() {
-                self.hang_up(slot, &hangup);
-                continue;
-            }
-            let waits = peer.has_unsent();
-            if waits != peer.waits_to_write {
-                peer.waits_to_write = waits;
-                let mut flags = EpollFlags::empty();
-                flags.set(EpollFlags::EPOLLOUT, waits);
-                flags.set(EpollFlags::EPOLLIN, !peer.is_full());
-                let mut event = EpollEvent::new(flags, Token::Peer(slot).encode());
-                if let Err(error) = self.epoll.modify(peer.fd(), &mut event) {
-                    tracing::error!(%error, "cannot watch a connection");
-                }
-            }
-            if was_full {
-                self.obey_all(slot);
-            }
         }
     }
 
@@ -555,9 +343,9 @@ impl Control {
 
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        let killed = self.attempts.values().all(Attempt::is_gone);
+        let told = self.attempts.values().all(|attempt| attempt.told == Told::Gone);
         self.guard_died
-            || self.quit_by.is_some_and(|by| killed || now >= by)
+            || self.quit_by.is_some_and(|by| told || now >= by)
             || self.idle_since.is_some_and(|since| now.duration_since(since) >= self.linger)
     }
 
@@ -598,7 +386,7 @@ impl Control {
 
     /// Forgets an attempt that is gone and whose verdict is durable.
     pub(super) fn forget_if_done(&mut self, slot: u64) {
-        let done = |a: &Attempt| a.acked && a.told == super::attempt::Told::Gone;
+        let done = |a: &Attempt| a.acked && a.told == Told::Gone;
         if let Some(attempt) = self.attempts.get(&slot).filter(|a| done(a)) {
             self.keys.remove(&attempt.key);
             if let Some(at) = attempt.alarm {
@@ -610,13 +398,8 @@ impl Control {
 
     pub(super) fn watch(&self, fd: BorrowedFd<'_>, flags: EpollFlags, token: Token) {
         // Only a lack of memory or of watches can refuse this; then the alarm looks instead.
-        if let Err(error) = self.epoll.add(fd, self.epoll_event(flags, token)) {
+        if let Err(error) = self.epoll.add(fd, token.event(flags)) {
             tracing::error!(%error, ?token, "cannot watch a descriptor");
         }
-    }
-
-    #[expect(clippy::unused_self, reason = "used where the loop itself is at hand")]
-    pub(super) fn epoll_event(&self, flags: EpollFlags, token: Token) -> EpollEvent {
-        EpollEvent::new(flags, token.encode())
     }
 }

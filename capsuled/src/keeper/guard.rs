@@ -5,7 +5,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -57,6 +57,9 @@ fn settle(log: &OwnedFd) -> Result<(), Errno> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(log)?;
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    // It fails only when there is one already.
+    let _present = log.try_init();
     // Every signal is blocked from here on: the keeper reads the few it wants from a descriptor,
     // the guard wants none, and children start with a clean mask.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
@@ -140,10 +143,8 @@ pub(super) fn ending_signals() -> [Signal; 3] {
 /// Puts something on descriptor 3, so that no descriptor of ours can lie where a child's event
 /// descriptor goes.
 pub(super) fn reserve_third(null: &impl AsFd) -> Result<Option<OwnedFd>, Errno> {
-    loop {
-        let fd = nix::fcntl::fcntl(null, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
-        // SAFETY: fcntl just made this descriptor for us.
-        let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
-        return Ok((std::os::fd::AsRawFd::as_raw_fd(&fd) == 3).then_some(fd));
-    }
+    let fd = nix::fcntl::fcntl(null, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: fcntl just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok((fd.as_raw_fd() == 3).then_some(fd))
 }

@@ -1,26 +1,23 @@
 //! The life of an attempt: start, stop, end of the main process, end of the tree, verdict.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::OFlag,
     libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         epoll::EpollFlags,
-        memfd::{MFdFlags, memfd_create},
         signal::{Signal, kill, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::{Pid, pipe2},
+    unistd::Pid,
 };
 
 use super::{
-    attempt::{Attempt, Body, Exit, Output, Stop, Told},
+    attempt::{Attempt, Body, Exit, Output, Stop, Told, has_unread, make_pipes, stdin_of},
     cgroup::CgroupUse,
     control::{Control, Token, now_us},
     wire::{self, Attribution, Key, LogTally, Report, StopWhy},
@@ -65,12 +62,13 @@ impl Control {
 
     fn try_spawn(&mut self, key: Key, plan: &Plan) -> Result<Attempt, CannotStart> {
         let image = Image::new(plan)?;
-        let (pipes, ends) = make_pipes(plan.event_fd)?;
-        let stdin = plan.stdin.as_deref().map(stdin_of).transpose()?;
-        let [out, err, event] = &ends;
+        let (pipes, child_ends) = make_pipes(plan.event_fd)?;
+        let input = plan.stdin.as_deref().map(stdin_of).transpose()?;
+        let [output, errors, events] = &child_ends;
         let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let stdin = stdin.as_ref().unwrap_or(&self.null).as_raw_fd();
-        let stdio = Stdio { fds: [stdin, number(out), number(err), number(event)] };
+        let input = input.as_ref().unwrap_or(&self.null);
+        let stdio =
+            Stdio { fds: [input.as_raw_fd(), number(output), number(errors), number(events)] };
         let started = Instant::now();
         let (pid, body, attribution) = self.start(key, &image, stdio)?;
         let caps = plan
@@ -241,7 +239,7 @@ impl Control {
             Err(Errno::EBUSY) if watch.is_some() => {}
             Err(_) => match base.watch(leaf) {
                 Ok(fd) => {
-                    let event = self.epoll_event(EpollFlags::EPOLLPRI, Token::Group(slot));
+                    let event = Token::Group(slot).event(EpollFlags::EPOLLPRI);
                     // Should this fail, the alarm looks again.
                     let _unwatched = self.epoll.add(&fd, event);
                     if let Some(attempt) = self.attempts.get_mut(&slot)
@@ -462,40 +460,4 @@ fn has_ended(pid: Pid) -> bool {
 fn is_our_child(pid: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::Pid(pid), flags).is_ok()
-}
-
-fn has_unread(pipes: &Pipes) -> bool {
-    let mut fds: Vec<PollFd<'_>> =
-        pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
-    let polled = !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok();
-    polled && fds.iter().any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
-}
-
-/// Pipes for output: our ends, and the ends of the child.
-fn make_pipes(event: bool) -> Result<(Pipes, Pipes), CannotStart> {
-    let (mut ours, mut theirs) = (Pipes::default(), Pipes::default());
-    let count = if event { 3 } else { 2 };
-    for (our, their) in ours.iter_mut().zip(&mut theirs).take(count) {
-        let failed = |errno| CannotStart::no_room(errno, "making a pipe");
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-        set_nonblocking(read.as_fd()).map_err(failed)?;
-        (*our, *their) = (Some(read), Some(write));
-    }
-    Ok((ours, theirs))
-}
-
-fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(|_| ())
-}
-
-fn stdin_of(bytes: &[u8]) -> Result<OwnedFd, CannotStart> {
-    let failed = |errno| CannotStart::no_room(errno, "holding the standard input");
-    let fd = memfd_create(c"stdin", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = nix::unistd::write(&fd, rest).map_err(failed)?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    nix::unistd::lseek(&fd, 0, nix::unistd::Whence::SeekSet).map_err(failed)?;
-    Ok(fd)
 }

@@ -60,7 +60,7 @@ pub enum Report {
     /// The session is not opened.
     #[prost(message, tag = "2")]
     Refused(Refused),
-    /// All attempts the keeper knows, once after the welcome.
+    /// All attempts the keeper knows, after the welcome; large ones in several parts.
     #[prost(message, tag = "3")]
     Inventory(Inventory),
     /// An attempt runs.
@@ -183,12 +183,15 @@ pub struct Refused {
     pub message: String,
 }
 
-/// All attempts the keeper knows.
+/// Attempts the keeper knows: all of them, together with the parts that follow.
 #[derive(Clone, PartialEq, Message)]
 pub struct Inventory {
     /// In no order.
     #[prost(message, repeated, tag = "1")]
     pub items: Vec<Item>,
+    /// Another part follows at once.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
 }
 
 /// One attempt in the inventory.

@@ -229,7 +229,7 @@ fn add(tally: &mut LogTally, stream: Stream, bytes: u64) {
     }
 }
 
-fn close(mut moved: Moved) -> LogTally {
+fn close(moved: Moved) -> LogTally {
     let summary = moved.log.close();
     LogTally { dropped: summary.dropped, ..moved.tally }
 }

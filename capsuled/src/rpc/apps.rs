@@ -6,8 +6,9 @@ use capsule_proto::v1;
 use capsule_proto::v1::apps_server::Apps;
 use tonic::{Request, Response, Status};
 
+use super::request::{call, submit};
 use super::status::Refused;
-use super::{Api, call, convert, submit};
+use super::{Api, convert};
 use crate::apps::{App, Definition, Param, Revision, diff, parse};
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -1,8 +1,8 @@
 //! From our words to the wire's and back, by hand: the wire is a promise, our types are not.
 
-use capsule_core::attempt::{AttemptRecord, Receipt};
+use capsule_core::attempt::{AttemptRecord, How, Receipt};
 use capsule_core::spec::{Delivery, LockPolicy, TaskSpec};
-use capsule_core::task::{State, Status, Task};
+use capsule_core::task::{Outcome, State, Status, Task};
 use capsule_core::time::Timestamp;
 use capsule_proto::v1;
 
@@ -31,7 +31,7 @@ pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
     let spec = &task.spec;
     let last = task.last.as_ref();
     let (reason, ended) = match &task.state {
-        State::Ended { outcome, at } => (outcome.to_string(), Some(at.0)),
+        State::Ended { outcome, at } => (reason(task, outcome), Some(at.0)),
         State::Retry { .. } => {
             let verdict = last.and_then(|last| last.verdict.as_ref());
             (verdict.map(ToString::to_string).unwrap_or_default(), None)
@@ -83,6 +83,16 @@ pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
         schedule: String::new(),
         seq: task.seq.0,
         merged_into: None,
+    }
+}
+
+/// How a task ended, in a few words.
+pub(super) fn reason(task: &Task, outcome: &Outcome) -> String {
+    let limit = task.spec.timeout.map(|span| format!(" {span}")).unwrap_or_default();
+    match outcome {
+        Outcome::Timeout(How::Graceful) => format!("ran over its timeout{limit}, stopped"),
+        Outcome::Timeout(How::Killed) => format!("ran over its timeout{limit}, killed"),
+        Outcome::Completed | Outcome::Failed(_) | Outcome::Cancelled(_) => outcome.to_string(),
     }
 }
 
@@ -184,7 +194,7 @@ pub(super) fn options(spec: &TaskSpec) -> v1::Options {
         no_retry_on: spec
             .no_retry_on
             .iter()
-            .map(|class| super::submit::class_word(*class).to_owned())
+            .map(|class| super::request::submit::class_word(*class).to_owned())
             .collect(),
     }
 }

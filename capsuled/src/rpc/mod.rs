@@ -4,16 +4,12 @@
 //! writing side or the keeper. Invariant: a reply means that what it says is on disk.
 
 mod apps;
-mod call;
 mod convert;
 mod daemon;
-mod peer;
+mod request;
 mod status;
-mod submit;
-mod tail;
-mod targets;
+mod stream;
 mod tasks;
-mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
-use self::peer::Peers;
+use self::request::peer::{self, Peers};
 use crate::engine::Engine;
 use crate::logs::LogDir;
 

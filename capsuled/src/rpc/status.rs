@@ -120,6 +120,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         match refusal {
+            Refusal::Rejected(Rejected::OutOfBounds) => Self::invalid(message),
             Refusal::Rejected(Rejected::Missing) => Self::not_found(message).hint("capsule list"),
             Refusal::Rejected(
                 Rejected::Exists

@@ -10,8 +10,10 @@ use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
 use tonic::{Request, Response, Status};
 
+use super::request::{submit, targets};
 use super::status::Refused;
-use super::{Api, convert, submit, tail, targets, watch};
+use super::stream::{tail, watch};
+use super::{Api, convert};
 use crate::engine::{self, Acted, How, Refusal, Submitted};
 use crate::store::SideKind;
 use crate::work::Work;
@@ -103,7 +105,7 @@ impl Tasks for Api {
 
     async fn tail(&self, request: Request<v1::TailRequest>) -> Answer<Self::TailStream> {
         let peer = self.peers.of(&request)?;
-        Ok(Response::new(tail::start(self, request.into_inner(), &peer)?))
+        Ok(Response::new(tail::start(self, &request.into_inner(), &peer)?))
     }
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<Self::WaitStream> {
@@ -196,7 +198,7 @@ impl Tasks for Api {
 
 fn fail(result: &mut v1::SubmitResult, refused: Refused) {
     result.error = refused.message;
-    result.error_code = refused.name.to_owned();
+    refused.name.clone_into(&mut result.error_code);
 }
 
 fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
@@ -222,7 +224,7 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 fn error_of(task: &Task) -> String {
     match &task.state {
-        State::Ended { outcome, .. } => outcome.to_string(),
+        State::Ended { outcome, .. } => convert::reason(task, outcome),
         State::Scheduled { .. }
         | State::Pending { .. }
         | State::Claimed { .. }
@@ -234,19 +236,21 @@ fn error_of(task: &Task) -> String {
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
         let waiting = self.engine.book().waiting(task, self.engine.now());
-        convert::view(task, waiting)
+        self.with_progress(convert::view(task, waiting))
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
         let now = self.engine.now();
-        let book = self.engine.book();
         let mut views = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(task) = engine::task(self.engine.store(), *id)? {
-                views.push(convert::view(&task, book.waiting(&task, now)));
+        {
+            let book = self.engine.book();
+            for id in ids {
+                if let Some(task) = engine::task(self.engine.store(), *id)? {
+                    views.push(convert::view(&task, book.waiting(&task, now)));
+                }
             }
         }
-        Ok(views)
+        Ok(views.into_iter().map(|view| self.with_progress(view)).collect())
     }
 
     fn submit_reply(&self, submitted: Submitted) -> v1::SubmitReply {
@@ -274,7 +278,7 @@ impl Api {
         v1::SubmitReply {
             lock_policy: convert::lock_policy(task.spec.lock_policy).into(),
             payload_json: self.payload_of(&task).map(|(_, json)| json).unwrap_or_default(),
-            task: Some(convert::view(&task, waiting)),
+            task: Some(self.with_progress(convert::view(&task, waiting))),
             merged,
             existing,
             arguments_differ,
@@ -473,6 +477,7 @@ fn refusal_words(refusal: Refusal, done: &str) -> (&'static str, String, i32) {
         }
         Refusal::Rejected(Rejected::Unchanged) => ("unchanged", text, 0),
         Refusal::Rejected(Rejected::Missing) => ("refused", text, 4),
+        Refusal::Rejected(Rejected::OutOfBounds) => ("refused", text, 2),
         Refusal::Rejected(Rejected::Completed) => {
             ("refused", format!("{text}: capsule retry --as-new"), 5)
         }

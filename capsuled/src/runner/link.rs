@@ -219,11 +219,22 @@ impl Reader {
         let welcome = match self.next().await? {
             Report::Welcome(welcome) => welcome,
             Report::Refused(refused) => return Err(LinkError::Refused(refused.message)),
-            _other => return Err(LinkError::Protocol("no welcome came")),
+            Report::Inventory(_)
+            | Report::Started(_)
+            | Report::CannotStart(_)
+            | Report::Ended(_)
+            | Report::Gone(_)
+            | Report::NoSuch(_) => return Err(LinkError::Protocol("no welcome came")),
         };
-        match self.next().await? {
-            Report::Inventory(inventory) => Ok((welcome, inventory)),
-            _other => Err(LinkError::Protocol("no inventory came")),
+        let mut whole = Inventory::default();
+        loop {
+            let Report::Inventory(part) = self.next().await? else {
+                return Err(LinkError::Protocol("no inventory came"));
+            };
+            whole.items.extend(part.items);
+            if !part.more {
+                return Ok((welcome, whole));
+            }
         }
     }
 

@@ -225,7 +225,7 @@ fn grandchild_with_stdout_does_not_delay_the_verdict() {
         daemon.spawn(1, shell_marked(script, &mark));
         let ended = daemon.ended(1);
         assert_eq!((ended.exit_code, ended.tree_gone), (Some(5), false));
-        assert!(!marked(&mark).is_empty());
+        eventually("the rest is seen", || (!marked(&mark).is_empty()).then_some(()));
         let gone = daemon.find(|report| match report {
             Report::Gone(gone) => Some(gone.clone()),
             _ => None,

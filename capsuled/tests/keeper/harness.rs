@@ -20,6 +20,7 @@ use capsuled::{
         self, Choice, KeeperArgs,
         wire::{self, Cancel, Command, Ended, Inbox, Inventory, Key, Report, Spawn, Welcome},
     },
+    logs::{Chunk, Cursor, LogDir, LogReader},
 };
 use nix::{
     sys::{
@@ -72,7 +73,7 @@ pub(crate) fn modes() -> Vec<Choice> {
     let uuid = Uuid::now_v7();
     let keeper = Keeper::try_start(probe.path(), uuid, Choice::Cgroup, 60);
     if keeper.is_some() {
-        drop(Daemon::connect(probe.path(), uuid, 1).quit());
+        Daemon::connect(probe.path(), uuid, 1).quit();
         return vec![Choice::Cgroup, Choice::Reaper];
     }
     println!("NO CGROUP CAN BE MADE HERE: only the reaper is tested");
@@ -163,7 +164,7 @@ impl Daemon {
         let stream = UnixStream::connect(keeper::socket_path(dir, uuid)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let logs = dir.join("logs");
-        let _ = fs::create_dir(&logs);
+        fs::create_dir_all(&logs).unwrap();
         let logs = fs::File::open(logs).unwrap();
         let hello = wire::Hello { major: 1, minor: 0, uuid: uuid.to_string(), epoch };
         let mut bytes = Vec::new();
@@ -203,7 +204,7 @@ impl Daemon {
             if let Some(message) = message {
                 return message.report;
             }
-            let mut buffer = [0; 65536];
+            let mut buffer = [0; 16384];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.inbox.push(&buffer[..count]),
@@ -328,18 +329,27 @@ pub(crate) fn shell_marked(script: &str, mark: &str) -> Plan {
     plan
 }
 
-/// What an attempt wrote to one stream, from the files of its log.
+/// What an attempt wrote to one stream, from its log.
 pub(crate) fn output(logs: &Path, task: u64, stream: u8) -> Vec<u8> {
-    let bytes = fs::read(logs.join(format!("{task}.1.raw"))).unwrap_or_default();
-    let (mut rest, mut found) = (&bytes[..], Vec::new());
-    while rest.len() >= 13 {
-        let len = u32::from_le_bytes(rest[9..13].try_into().unwrap()) as usize;
-        if rest[8] == stream {
-            found.extend_from_slice(&rest[13..13 + len]);
+    let dir = Arc::new(LogDir::open(logs).unwrap());
+    let mut reader = LogReader::open(dir, task, 1);
+    let (mut next, mut found) = (Cursor::default(), Vec::new());
+    loop {
+        let batch = reader.read(next, 1 << 20).unwrap();
+        for chunk in batch.chunks {
+            match chunk {
+                Chunk::Data { stream: from, bytes, .. } if from as u8 == stream => {
+                    found.extend(bytes);
+                }
+                Chunk::Data { .. } => {}
+                Chunk::Gap { .. } => panic!("the log has a gap"),
+            }
         }
-        rest = &rest[13 + len..];
+        next = batch.next;
+        if !batch.more {
+            return found;
+        }
     }
-    found
 }
 
 /// Tests that measure or count run one at a time.

@@ -1,7 +1,9 @@
 //! The keeper with real children, through its socket.
-#![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
-#![expect(unused_crate_dependencies, reason = "the package's other parts use them")]
+#![cfg(test)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test waits for one report among others")]
+#![expect(clippy::result_large_err, reason = "the error is a report to look at")]
 
 mod attempts;
 mod harness;
+mod links;
 mod survival;

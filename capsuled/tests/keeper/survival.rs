@@ -8,7 +8,8 @@ use capsuled::keeper::{
 };
 
 use crate::harness::{
-    Daemon, Keeper, alive, alone, eventually, key, marked, modes, output, plan, shell, shell_marked,
+    Daemon, Keeper, alive, alone, eventually, key, marked, modes, output, plan, process, shell,
+    shell_marked, tempdir,
 };
 
 const ESCAPING: &str = "(setsid sh -c 'sleep 1000 & sleep 1000' &); sleep 1000";
@@ -199,4 +200,73 @@ fn two_hundred_attempts_leave_nothing() {
         }
         assert!(text.lines().skip(2).all(|line| line.trim().is_empty()), "{text}");
     }
+}
+
+#[test]
+fn lack_of_descriptors_is_transient() {
+    for mode in modes() {
+        let dir = std::sync::Arc::new(tempdir());
+        let keeper = Keeper { dir, uuid: uuid::Uuid::now_v7(), choice: mode };
+        let args = capsuled::keeper::KeeperArgs {
+            runtime_dir: keeper.dir.path().to_owned(),
+            uuid: keeper.uuid,
+            attribution: mode,
+            linger_secs: 60,
+        };
+        let mut starter = process("sh");
+        starter.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_capsuled")]);
+        assert!(starter.args(args.argv()).status().unwrap().success());
+        let mut daemon = keeper.daemon(1);
+        let mut running = Vec::new();
+        for task in 1..=40 {
+            daemon.spawn(task, plan(&["sleep", "1000"]));
+            let outcome = daemon.find(|report| match report {
+                Report::Started(_) => Some(None),
+                Report::CannotStart(failure) => Some(Some(failure.clone())),
+                _ => None,
+            });
+            match outcome {
+                None => running.push(task),
+                Some(failure) => {
+                    assert!(failure.transient, "{failure:?}");
+                    assert_eq!(failure.errno, nix::errno::Errno::EMFILE as i32);
+                }
+            }
+        }
+        assert!((5..40).contains(&running.len()), "{running:?}");
+        // Without a free descriptor no second session opens, but the first goes on.
+        for task in running {
+            daemon.cancel(task, 0);
+            assert_eq!(daemon.gone(task).signal, Some(9));
+            daemon.ack(task);
+        }
+        assert!(daemon.run(100, plan(&["sleep", "1000"])) > 0);
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_read_holds_nothing_up() {
+    let keeper = Keeper::start(modes()[0]);
+    let mut deaf = keeper.daemon(1);
+    deaf.run(1, plan(&["sleep", "1000"]));
+    deaf.stream.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    // Each answer is longer than the question, so its buffers fill and the keeper stops listening.
+    let mut questions = Vec::new();
+    for _ in 0..1000 {
+        let command = Some(Command::Ack(key(7)));
+        let cancel = capsuled::keeper::wire::Cancel { key: key(999), grace_ms: 0, why: 2 };
+        let cancel = Some(Command::Cancel(cancel));
+        for command in [command, cancel] {
+            capsuled::keeper::wire::encode(
+                &capsuled::keeper::wire::ToKeeper { command },
+                &mut questions,
+            );
+        }
+    }
+    while deaf.stream.write_all(&questions).is_ok() {}
+    let rss = fs::read_to_string(format!("/proc/{}/statm", deaf.welcome.pid)).unwrap();
+    let pages: u64 = rss.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(pages * 4096 < 64 << 20, "{rss}");
+    let new = keeper.daemon(2);
+    assert_eq!(new.inventory.items.len(), 1);
 }

@@ -6,10 +6,10 @@ use crate::args::Cli;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
 
-/// Show help of a command, or on a topic: exit-codes, environment, formatting, ids, states, time
+/// Show help of a command or on a topic
 #[derive(Debug, Args)]
 pub(crate) struct HelpArgs {
-    /// A command or a topic
+    /// A command, or exit-codes, environment, formatting, ids, states, time
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }

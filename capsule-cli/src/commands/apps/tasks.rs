@@ -48,7 +48,8 @@ impl TasksArgs {
 /// Definitions as a list.
 pub(super) fn listing(definitions: &[Definition]) -> Listing {
     let mut table =
-        Table::new(vec!["TASK", "APP", "PARAMETERS", "RETRIES", "TIMEOUT", "LOCK", "HELP"]);
+        Table::new(vec!["TASK", "APP", "PARAMETERS", "RETRIES", "TIMEOUT", "LOCK", "HELP"])
+            .sparing(&["RETRIES", "TIMEOUT", "LOCK", "HELP"]);
     for it in definitions {
         let params: Vec<String> = it
             .params

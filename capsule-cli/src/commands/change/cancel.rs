@@ -6,7 +6,7 @@ use std::time::Duration;
 use capsule_proto::v1::{ActionReply, CancelRequest, ShowRequest, Targets, TaskView, WaitRequest};
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::args::values;
 use crate::client::Client;
@@ -24,8 +24,6 @@ use crate::ui::{escape, shape};
     after_help = "Examples:\n  capsule cancel 1842\n  capsule cancel 1842 --now\n  capsule cancel --status running --all --yes"
 )]
 pub(crate) struct CancelArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Kill at once
     #[arg(long, conflicts_with = "grace")]
     now: bool,
@@ -41,6 +39,8 @@ pub(crate) struct CancelArgs {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl CancelArgs {
@@ -62,7 +62,10 @@ impl CancelArgs {
             request.dry_run = false;
         }
         let mut reply = client.answer(client.tasks().cancel(request)).await?;
-        if !self.dry_run && !self.no_wait {
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        if !self.no_wait {
             settle(context, &client, &mut reply).await?;
         }
         report(context, &reply)

@@ -31,7 +31,7 @@ pub(crate) struct EditArgs {
     #[arg(long)]
     hold: bool,
     /// Let it start
-    #[arg(long, conflicts_with = "hold")]
+    #[arg(long, visible_alias = "release", conflicts_with = "hold")]
     no_hold: bool,
     /// Start at this time
     #[arg(long, value_name = "TIME", value_parser = values::time)]

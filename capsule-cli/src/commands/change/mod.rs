@@ -49,6 +49,21 @@ fn affects(result: &ActionResult) -> bool {
     !matches!(result.outcome.as_str(), "already_ended" | "unchanged" | "refused")
 }
 
+/// What a dry run prints: what would happen to each task.
+pub(crate) fn preview(context: &Context, mut plan: ActionReply) -> Result<Exit, CliError> {
+    if !context.ui.is_json() {
+        for result in &mut plan.results {
+            let words = result.outcome.replace('_', " ");
+            let would = if affects(result) { "would be " } else { "" };
+            result.text = match result.text.as_str() {
+                "" => format!("{}  {would}{words}", result.id),
+                text => format!("dry run: {text}"),
+            };
+        }
+    }
+    report(context, &plan)
+}
+
 /// Prints what happened to each task; the exit code is the first that is not 0.
 pub(crate) fn report(context: &Context, reply: &ActionReply) -> Result<Exit, CliError> {
     let ui = &context.ui;

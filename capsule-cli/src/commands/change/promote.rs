@@ -3,7 +3,7 @@
 use capsule_proto::v1::{Targets, TargetsRequest};
 use clap::Args;
 
-use super::report;
+use super::{preview, report};
 use crate::args::filter::ids;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
@@ -25,6 +25,10 @@ impl PromoteArgs {
         let client = context.client().await?;
         let targets = Some(Targets { ids: ids(&self.ids)?, ..Targets::default() });
         let request = TargetsRequest { targets, dry_run: self.dry_run };
-        report(context, &client.answer(client.tasks().promote(request)).await?)
+        let reply = client.answer(client.tasks().promote(request)).await?;
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        report(context, &reply)
     }
 }

@@ -6,7 +6,7 @@ use capsule_proto::v1::PruneRequest;
 use clap::Args;
 use serde_json::json;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview};
 use crate::args::filter::FilterArgs;
 use crate::args::values;
 use crate::commands::Context;
@@ -46,7 +46,7 @@ impl PruneArgs {
         };
         let plan = client.answer(client.tasks().prune(request.clone())).await?;
         if self.dry_run {
-            return report(context, &plan);
+            return preview(context, plan);
         }
         if !confirm(context, "remove", &plan)? {
             return nothing(context);

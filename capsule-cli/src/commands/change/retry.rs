@@ -5,7 +5,7 @@ use std::time::Duration;
 use capsule_proto::v1::RetryRequest;
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::args::values;
 use crate::commands::Context;
@@ -17,8 +17,6 @@ use crate::error::{CliError, Exit};
     after_help = "Examples:\n  capsule retry 1842 --timeout 20m\n  capsule retry --status failed --since 1h --all --yes"
 )]
 pub(crate) struct RetryArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Submit a copy under a new id; this is how a completed task is run again
     #[arg(long)]
     as_new: bool,
@@ -31,6 +29,8 @@ pub(crate) struct RetryArgs {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl RetryArgs {
@@ -51,6 +51,10 @@ impl RetryArgs {
             }
             request.dry_run = false;
         }
-        report(context, &client.answer(client.tasks().retry(request)).await?)
+        let reply = client.answer(client.tasks().retry(request)).await?;
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        report(context, &reply)
     }
 }

@@ -3,7 +3,7 @@
 use capsule_proto::v1::TargetsRequest;
 use clap::Args;
 
-use super::{confirm, nothing, report};
+use super::{confirm, nothing, preview, report};
 use crate::args::filter::TargetArgs;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
@@ -12,11 +12,11 @@ use crate::error::{CliError, Exit};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  capsule rm 1842\n  capsule rm --status cancelled --all --yes")]
 pub(crate) struct RmArgs {
-    #[command(flatten)]
-    targets: TargetArgs,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 impl RmArgs {
@@ -32,6 +32,10 @@ impl RmArgs {
             }
             request.dry_run = false;
         }
-        report(context, &client.answer(client.tasks().remove(request)).await?)
+        let reply = client.answer(client.tasks().remove(request)).await?;
+        if self.dry_run {
+            return preview(context, reply);
+        }
+        report(context, &reply)
     }
 }

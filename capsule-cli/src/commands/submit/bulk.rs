@@ -105,7 +105,8 @@ async fn send(
         tell(context, tally.row, &result)?;
         if !result.error.is_empty() || !result.error_code.is_empty() {
             tally.refused += 1;
-            tally.only_arguments &= result.error_code == "invalid_argument";
+            tally.only_arguments &=
+                matches!(result.error_code.as_str(), "invalid_argument" | "unknown_task");
             continue;
         }
         tally.merged += u64::from(result.merged);

@@ -48,20 +48,20 @@ fn payload(source: Option<&str>) -> Result<String, CliError> {
 
 fn params(what: &What) -> Result<Vec<Param>, CliError> {
     let mut params = Vec::new();
-    for word in &what.arguments.text {
+    for word in &what.arguments.param {
         let Some((name, value)) = word.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(CliError::usage(format!("-p {word}: expected NAME=TEXT")));
         };
         params.push(Param { name: name.to_owned(), value: value_of(value)?, json: false });
     }
-    for word in &what.arguments.json {
+    for word in &what.arguments.param_json {
         let Some((name, value)) = word.split_once(":=").filter(|(name, _)| !name.is_empty()) else {
             return Err(CliError::usage(format!("-P {word}: expected NAME:=JSON")));
         };
         let value = value_of(value)?;
         if let Err(error) = serde_json::from_str::<serde_json::Value>(&value) {
-            return Err(CliError::usage(format!("-P {name}: not JSON: {error}"))
-                .hint(format!("text needs no quotes with -p {name}=TEXT")));
+            let message = format!("-P {name}: not JSON: {error}; text goes by -p {name}=TEXT");
+            return Err(CliError::usage(message));
         }
         params.push(Param { name: name.to_owned(), value, json: true });
     }
@@ -73,8 +73,10 @@ fn value_of(value: &str) -> Result<String, CliError> {
     match value.strip_prefix('@') {
         None => Ok(value.to_owned()),
         Some(escaped) if escaped.starts_with('@') => Ok(escaped.to_owned()),
-        Some(file) => read_text(file)
-            .map_err(|error| error.hint(format!("for the text '@{file}' itself write '@@{file}'"))),
+        Some(file) => read_text(file).map_err(|error| {
+            let message = format!("{error}; for the text '@{file}' itself write '@@{file}'");
+            CliError::new(error.exit(), "unreadable", message)
+        }),
     }
 }
 

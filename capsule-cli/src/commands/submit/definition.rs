@@ -11,6 +11,7 @@ use crate::args::words::{Call, Work};
 use crate::client::Client;
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
+use crate::ui::escape;
 
 /// The definitions of a name; all of them for an empty one.
 pub(crate) async fn fetch(
@@ -22,7 +23,7 @@ pub(crate) async fn fetch(
     let request = DefinitionsRequest { app, name };
     match client.answer(client.apps().definitions(request)).await {
         Ok(reply) => Ok(reply.definitions),
-        Err(error) if error.exit() == Exit::Missing => Ok(Vec::new()),
+        Err(error) if matches!(error.code(), "unknown_task" | "not_found") => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
@@ -83,7 +84,7 @@ pub(super) async fn explain(
     };
     let given = &what.arguments;
     let mut command = command(definition, "submit");
-    if given.payload.is_some() || !given.text.is_empty() || !given.json.is_empty() {
+    if given.payload.is_some() || !given.param.is_empty() || !given.param_json.is_empty() {
         command = command.mut_args(|arg| arg.required(false));
     }
     let words = std::iter::once(call.task.clone()).chain(call.raw.iter().cloned());
@@ -109,7 +110,7 @@ pub(crate) async fn unknown(context: &Context, client: &Client, name: &str) -> C
     }
     if known.is_empty() {
         return error
-            .hint("no app is deployed    capsule deploy")
+            .hint("no app is deployed            capsule deploy")
             .hint(format!("a program stands behind --    capsule submit -- {name}"));
     }
     error.hint("all tasks    capsule tasks")
@@ -135,10 +136,12 @@ pub(super) fn command(definition: &Definition, verb: &str) -> Command {
     let mut taken = BTreeSet::new();
     let mut command = Command::new(definition.name.clone())
         .bin_name(format!("capsule {verb} {}", definition.name))
-        .about(definition.help.clone())
         .disable_help_flag(true)
         .disable_version_flag(true)
         .no_binary_name(false);
+    if !definition.help.is_empty() {
+        command = command.about(escape::block(&definition.help).into_owned());
+    }
     for parameter in &definition.params {
         for arg in parameter_args(parameter) {
             let long = arg.get_long().unwrap_or_default().to_owned();
@@ -224,7 +227,7 @@ fn value_name(parameter: &Parameter) -> String {
 fn help_text(parameter: &Parameter) -> String {
     let mut parts = Vec::new();
     if !parameter.help.is_empty() {
-        parts.push(parameter.help.clone());
+        parts.push(escape::block(&parameter.help).into_owned());
     }
     if parameter.required {
         parts.push("[required]".to_owned());

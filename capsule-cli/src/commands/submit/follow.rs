@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::Streaming;
 
 use crate::client::Client;
+use crate::commands::patience::{again, leave, unless_interrupted};
 use crate::commands::{Context, outcome};
 use crate::error::{CliError, Exit};
 use crate::ui::live::line::StatusLine;
@@ -51,8 +52,9 @@ pub(super) async fn follow(
     let mut line = StatusLine::new(context.ui.clone());
     let mut task = task;
     let id = task.id;
-    let request = TailRequest { id: id.to_string(), follow: true, ..TailRequest::default() };
-    let mut stream = client.answer(client.tasks().tail(request)).await?;
+    let mut request = TailRequest { id: id.to_string(), follow: true, ..TailRequest::default() };
+    let mut client = client.clone();
+    let mut stream = client.answer(client.tasks().tail(request.clone())).await?;
     let mut asked = false;
     loop {
         match next(&mut stream, &mut interrupts, context.ui.talk_tty).await {
@@ -60,6 +62,9 @@ pub(super) async fn follow(
                 Event::Chunk(chunk) => {
                     line.clear(&chunk.data);
                     log.write(&chunk)?;
+                    if !chunk.cursor.is_empty() {
+                        request.cursor = chunk.cursor;
+                    }
                 }
                 Event::Task(view) => task = view,
             },
@@ -67,33 +72,37 @@ pub(super) async fn follow(
             Next::Interrupt if how.detach || asked => {
                 line.clear(&[]);
                 log.finish()?;
-                goes_on(id);
-                return Ok(Exit::Interrupted);
+                return Ok(leave(&[id.to_string()]));
             }
             Next::Interrupt => {
                 asked = true;
                 line.clear(&[]);
                 context.ui.talk(&format!("cancelling {id} (Ctrl-C again leaves it alone)"));
-                cancel(client, id).await?;
+                cancel(&client, id).await?;
             }
             Next::End => break,
             Next::Failed(status) => {
                 line.clear(&[]);
-                return Err(client.explain(status).await);
+                let back = again(context, &client, status, async |client| {
+                    client.answer(client.tasks().tail(request.clone())).await
+                });
+                let Some(back) = unless_interrupted(&mut interrupts, back).await? else {
+                    return Ok(leave(&[id.to_string()]));
+                };
+                (client, stream) = back;
             }
         }
     }
     log.finish()?;
     if !ended(task.status()) {
-        task = super::super::task::wait::ended(client, id).await?;
+        let end = super::super::task::wait::ended(&client, id);
+        let Some(view) = unless_interrupted(&mut interrupts, end).await? else {
+            return Ok(leave(&[id.to_string()]));
+        };
+        task = view;
     }
     line.end(&task);
-    conclude(context, client, &task, how).await
-}
-
-/// Says that a task is not touched by our leaving.
-pub(crate) fn goes_on(id: u64) {
-    crate::ui::warn(&format!("{id} goes on: capsule tail {id}"));
+    conclude(context, &client, &task, how).await
 }
 
 enum Next {
@@ -153,7 +162,7 @@ async fn conclude(
     if how.data == Data::Result && !reply.result_json.is_empty() {
         ui.say(&result_text(&reply.result_json))?;
     }
-    if !reply.error.is_empty() && task.exit_code.is_none() {
+    if !reply.error.is_empty() && task.exit_code.is_none() && task.signal.is_none() {
         crate::ui::warn(&escape::block(reply.error.trim_end()));
     }
     Ok(exit(task, &reply.error, how))

@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use capsule_proto::v1::submit_request::Work as Wire;
 use capsule_proto::v1::{SubmitReply, SubmitRequest, TaskView};
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::patience::{leave, unless_interrupted};
 use super::{Context, outcome};
 use crate::args::Format;
 use crate::args::submit::{SubmitArgs, What};
@@ -22,7 +25,7 @@ use crate::args::words::Work;
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::ui::task::submitted;
-use crate::ui::{json, shape};
+use crate::ui::{escape, json, shape};
 pub(crate) use definition::{fetch, unknown};
 use follow::{Data, How};
 
@@ -47,10 +50,14 @@ impl SubmitArgs {
         }
         if self.follow {
             let how = How { detach: true, by_code: false, data: Data::Nothing };
-            return follow::follow(context, &client, task, how).await;
+            return Box::pin(follow::follow(context, &client, task, how)).await;
         }
         if self.wait {
-            let task = super::task::wait::ended(&client, task.id).await?;
+            let mut interrupts = signal(SignalKind::interrupt())?;
+            let end = super::task::wait::ended(&client, task.id);
+            let Some(task) = unless_interrupted(&mut interrupts, end).await? else {
+                return Ok(leave(&[task.id.to_string()]));
+            };
             return told_end(context, &task);
         }
         Ok(Exit::Done)
@@ -134,7 +141,8 @@ fn show_plan(context: &Context, reply: &SubmitReply) -> Result<Exit, CliError> {
         ui.value(&value)?;
         return Ok(Exit::Done);
     }
-    ui.talk(&format!("would submit {}  {}", task.name, task.summary));
+    let text = format!("would submit {}  {}", task.name, task.summary);
+    ui.talk(escape::line(&text).trim_end());
     if !reply.payload_json.is_empty() {
         ui.say(&format!("{:#}", json::embedded(&reply.payload_json)))?;
     }

@@ -16,7 +16,7 @@ const CAPTURED: &[&str] = &["PATH", "HOME", "USER", "LANG", "TZ", "SHELL", "VIRT
 pub(super) fn message(what: &What, argv: &[String]) -> Result<Program, CliError> {
     let how = &what.program;
     let given = &what.arguments;
-    if !given.text.is_empty() || !given.json.is_empty() || given.payload.is_some() {
+    if !given.param.is_empty() || !given.param_json.is_empty() || given.payload.is_some() {
         return Err(CliError::usage("a program takes its arguments as words, not as parameters"));
     }
     if argv.first().is_none_or(String::is_empty) {

@@ -37,8 +37,10 @@ impl RunArgs {
         let program = program || is_program(context, &client, &task.name).await;
         let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
         let data = if program { Data::Output } else { Data::Result };
-        let how = How { detach: self.detach_on_interrupt, by_code, data };
-        follow::follow(context, &client, task, how).await
+        // One that was there before is somebody else's to cancel.
+        let detach = self.detach_on_interrupt || reply.merged || reply.existing;
+        let how = How { detach, by_code, data };
+        Box::pin(follow::follow(context, &client, task, how)).await
     }
 }
 

@@ -20,8 +20,6 @@ const PAGE: u32 = 1000;
                         capsule list --status failed --since 2h\n  \
                         capsule list --task sync_leads --json id,status")]
 pub(crate) struct ListArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// At most this many
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -34,6 +32,8 @@ pub(crate) struct ListArgs {
     /// Show changes as they come
     #[arg(short = 'W', long)]
     watch: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl ListArgs {

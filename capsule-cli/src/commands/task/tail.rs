@@ -1,7 +1,9 @@
 //! `tail`: the log of a task, and on to its end.
 
+use std::collections::BTreeMap;
+
 use capsule_proto::v1::tail_event::Event;
-use capsule_proto::v1::{LogChunk, TailEvent, TailRequest};
+use capsule_proto::v1::{LogChunk, ShowRequest, TailEvent, TailRequest};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +13,7 @@ use crate::args::filter::ids;
 use crate::args::values;
 use crate::client::Client;
 use crate::commands::Context;
+use crate::commands::patience::{again, leave, unless_interrupted};
 use crate::error::{CliError, Exit};
 use crate::ui::live::log::{Decor, Log};
 use crate::ui::{shape, warn};
@@ -94,6 +97,7 @@ impl TailArgs {
         let follow = self.follow || (context.ui.tty && !self.no_follow);
         let prefix = self.prefix || ids.len() > 1;
         if follow {
+            let ids = numbered(&client, ids).await?;
             return self.print(context, &client, (&ids, follow), prefix).await;
         }
         for id in &ids {
@@ -110,48 +114,60 @@ impl TailArgs {
         (ids, follow): (&[String], bool),
         prefix: bool,
     ) -> Result<Exit, CliError> {
+        let mut client = client.clone();
         let mut streams = StreamMap::new();
         for id in ids {
             let request = self.request(id, follow);
             streams.insert(id.clone(), client.answer(client.tasks().tail(request)).await?);
         }
-        let times = self.timestamps.then(|| context.ui.times.clone());
-        let mut logs: Vec<(&String, Log)> = ids
-            .iter()
-            .map(|id| {
-                let prefix = prefix.then(|| id.clone());
-                (id, Log::new(&context.ui, true, Decor { prefix, times: times.clone() }))
-            })
-            .collect();
-        let mut cursor = String::new();
+        let mut logs: Vec<(&String, Log)> =
+            ids.iter().map(|id| (id, self.log(context, prefix.then(|| id.clone())))).collect();
+        let mut cursors: BTreeMap<String, String> = BTreeMap::new();
         let mut interrupts = signal(SignalKind::interrupt())?;
         loop {
             let next = tokio::select! {
                 biased;
                 _ = interrupts.recv(), if follow => {
-                    for id in ids {
-                        warn(&format!("{id} goes on: capsule tail {id}"));
-                    }
-                    return Ok(Exit::Interrupted);
+                    return Ok(leave(ids));
                 }
                 next = streams.next() => next,
             };
             let Some((id, event)) = next else { break };
             let event = match event {
                 Ok(event) => event,
+                Err(status) if follow => {
+                    let cursor = cursors.get(&id).cloned().unwrap_or_default();
+                    let request = TailRequest { cursor, ..self.request(&id, follow) };
+                    let back = again(context, &client, status, async |client| {
+                        client.answer(client.tasks().tail(request.clone())).await
+                    });
+                    let Some(back) = unless_interrupted(&mut interrupts, back).await? else {
+                        return Ok(leave(ids));
+                    };
+                    client = back.0;
+                    streams.insert(id, back.1);
+                    continue;
+                }
                 Err(status) => return Err(client.explain(status).await),
             };
             let TailEvent { event: Some(Event::Chunk(chunk)) } = event else { continue };
             if !chunk.cursor.is_empty() {
-                cursor.clone_from(&chunk.cursor);
+                cursors.insert(id.clone(), chunk.cursor.clone());
             }
             write(context, &mut logs, &id, &chunk)?;
         }
         logs.iter_mut().try_for_each(|(_, log)| log.finish())?;
-        if self.show_cursor && !cursor.is_empty() {
-            warn(&format!("cursor: {cursor}"));
+        if self.show_cursor {
+            for (id, cursor) in &cursors {
+                warn(&format!("cursor: {id} {cursor}"));
+            }
         }
         Ok(Exit::Done)
+    }
+
+    fn log(&self, context: &Context, prefix: Option<String>) -> Log {
+        let times = self.timestamps.then(|| context.ui.times.clone());
+        Log::new(&context.ui, true, Decor { prefix, times })
     }
 
     fn request(&self, id: &str, follow: bool) -> TailRequest {
@@ -169,6 +185,20 @@ impl TailArgs {
             since_us: self.since.map(Timestamp::as_microsecond),
         }
     }
+}
+
+/// The numbers behind `@last` and the like, which will mean other tasks in a minute.
+async fn numbered(client: &Client, ids: Vec<String>) -> Result<Vec<String>, CliError> {
+    let mut numbers = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !id.starts_with('@') {
+            numbers.push(id);
+            continue;
+        }
+        let reply = client.answer(client.tasks().show(ShowRequest { id })).await?;
+        numbers.push(reply.task.unwrap_or_default().id.to_string());
+    }
+    Ok(numbers)
 }
 
 fn write(

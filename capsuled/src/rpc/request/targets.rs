@@ -4,17 +4,17 @@ use capsule_core::id::{TaskId, Uuid};
 use capsule_core::task::{Status, Task};
 use capsule_proto::v1;
 
-use super::convert;
 use super::peer::Peer;
-use super::status::Refused;
 use crate::book::Filter;
 use crate::engine::{self, Engine};
+use crate::rpc::convert;
+use crate::rpc::status::Refused;
 
 /// Digits that a UUID suffix must have.
 const SUFFIX_MIN: usize = 6;
 
 /// The task that one id names.
-pub(super) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<TaskId, Refused> {
+pub(in crate::rpc) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<TaskId, Refused> {
     let plain = text.strip_prefix('#').unwrap_or(text);
     if let Ok(id) = plain.parse::<TaskId>() {
         return known(engine, id);
@@ -33,7 +33,7 @@ pub(super) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<TaskId, Re
 }
 
 /// All tasks that the targets name. With ids, in their order; with a filter, newest first.
-pub(super) fn all(
+pub(in crate::rpc) fn all(
     engine: &Engine,
     targets: Option<v1::Targets>,
     peer: &Peer,
@@ -51,7 +51,7 @@ pub(super) fn all(
 }
 
 /// The record of a task that one id names.
-pub(super) fn load(engine: &Engine, text: &str, peer: &Peer) -> Result<Task, Refused> {
+pub(in crate::rpc) fn load(engine: &Engine, text: &str, peer: &Peer) -> Result<Task, Refused> {
     let id = one(engine, text, peer)?;
     engine::task(engine.store(), id)?.ok_or_else(|| missing(engine, id))
 }
@@ -93,11 +93,10 @@ fn by_uuid(engine: &Engine, text: &str) -> Result<TaskId, Refused> {
     for id in ids {
         if let Some(task) = engine::task(engine.store(), id)?
             && matches(task.uuid)
+            && let Some(other) = found.replace(id)
         {
-            if let Some(other) = found.replace(id) {
-                let message = format!("{text} fits {id} and {other}, give more digits");
-                return Err(Refused::invalid(message).hint("capsule help ids"));
-            }
+            let message = format!("{text} fits {id} and {other}, give more digits");
+            return Err(Refused::invalid(message).hint("capsule help ids"));
         }
     }
     found.ok_or_else(|| Refused::not_found(format!("there is no task {text}")).hint("capsule list"))

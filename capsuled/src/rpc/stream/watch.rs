@@ -11,15 +11,16 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::peer::Peer;
-use super::status::Refused;
-use super::{Api, convert, targets};
 use crate::book::Filter;
-use crate::engine::{Changed, Lagged};
+use crate::engine::Changed;
+use crate::rpc::request::peer::Peer;
+use crate::rpc::request::targets;
+use crate::rpc::status::Refused;
+use crate::rpc::{Api, convert};
 
-pub(super) type WaitStream =
+pub(in crate::rpc) type WaitStream =
     Pin<Box<dyn Stream<Item = Result<v1::TaskView, tonic::Status>> + Send>>;
-pub(super) type WatchStream =
+pub(in crate::rpc) type WatchStream =
     Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, tonic::Status>> + Send>>;
 
 /// Tasks in the snapshot of a watch, unless said otherwise.
@@ -28,7 +29,7 @@ const SNAPSHOT: usize = 1000;
 const BUFFER: usize = 64;
 
 /// Gives a view of each task when it reaches the condition.
-pub(super) fn wait(
+pub(in crate::rpc) fn wait(
     api: &Api,
     request: v1::WaitRequest,
     peer: &Peer,
@@ -91,7 +92,7 @@ pub(super) fn wait(
 
 /// A snapshot, then every change. A client that reads slowly gets the newest state of each task,
 /// not every step.
-pub(super) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
+pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let watch = Watch {
         filter: convert::filter(request.filter),
@@ -132,13 +133,12 @@ impl Watch {
         };
         loop {
             tokio::select! {
-                news = feed.next(&mut cursor) => match news {
-                    Ok(news) => self.tell(news).await?,
-                    Err(Lagged) => {
+                news = feed.next(&mut cursor) => if let Ok(news) = news {
+                    self.tell(news).await?;
+                } else {
                         self.send(feed.latest(), 0, Event::Reset(true)).await?;
                         cursor = self.snapshot().await?;
-                    }
-                },
+                    },
                 () = self.sender.closed() => return Err(Gone),
             }
         }
@@ -149,7 +149,7 @@ impl Watch {
             let book = self.api.engine.book();
             let cursor = self.api.engine.feed().cursor();
             let ids: Vec<TaskId> = book.newest(&self.filter, None).take(self.limit).collect();
-            (cursor, self.api.engine.feed().latest(), ids, super::daemon::counts(&book))
+            (cursor, self.api.engine.feed().latest(), ids, crate::rpc::daemon::counts(&book))
         };
         for view in self.api.views(&ids).unwrap_or_default() {
             self.send(Seq(view.seq), 0, Event::Task(view)).await?;

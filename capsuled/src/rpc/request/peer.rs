@@ -7,24 +7,24 @@ use parking_lot::Mutex;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use super::status::Refused;
+use crate::rpc::status::Refused;
 
 /// The user behind a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) uid: u32,
-    pub(super) name: String,
+pub(in crate::rpc) struct Peer {
+    pub(in crate::rpc) uid: u32,
+    pub(in crate::rpc) name: String,
 }
 
 /// Names of users, looked up once each.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
+pub(in crate::rpc) struct Peers {
     names: Mutex<HashMap<u32, String>>,
 }
 
 impl Peers {
     /// The user behind `request`.
-    pub(super) fn of<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
+    pub(in crate::rpc) fn of<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
         let uid = uid(request.extensions())?;
         let mut names = self.names.lock();
         let name = names.entry(uid).or_insert_with(|| {
@@ -38,7 +38,7 @@ impl Peers {
 }
 
 /// Lets through the daemon's own user and root, before any handler runs.
-pub(super) fn admit(request: Request<()>) -> Result<Request<()>, Status> {
+pub(in crate::rpc) fn admit(request: Request<()>) -> Result<Request<()>, Status> {
     let uid = uid(request.extensions())?;
     if uid == 0 || uid == geteuid().as_raw() {
         return Ok(request);

@@ -8,17 +8,17 @@ use capsule_core::time::{Span, Timestamp};
 use capsule_proto::v1;
 
 use super::peer::Peer;
-use super::status::Refused;
 use super::{call, targets};
 use crate::engine::{Engine, NewTask};
+use crate::rpc::status::Refused;
 use crate::text::bounded;
 use crate::work::{Program, Work};
 
 /// Between SIGTERM and SIGKILL, unless said otherwise.
-pub(super) const GRACE: Span = Span::from_secs(10);
+pub(in crate::rpc) const GRACE: Span = Span::from_secs(10);
 
 /// Makes a task of a submit.
-pub(super) fn new_task(
+pub(in crate::rpc) fn new_task(
     engine: &Engine,
     request: v1::SubmitRequest,
     peer: &Peer,
@@ -132,7 +132,7 @@ fn summary(argv: &[String], shell: bool) -> String {
 }
 
 /// What was asked for on submit wins over the definition.
-pub(super) fn apply(
+pub(in crate::rpc) fn apply(
     engine: &Engine,
     spec: &mut TaskSpec,
     options: v1::Options,
@@ -208,7 +208,7 @@ pub(super) fn apply(
 }
 
 /// The class of failure that a word names.
-pub(super) fn class_of(word: &str) -> Result<FailureClass, Refused> {
+pub(in crate::rpc) fn class_of(word: &str) -> Result<FailureClass, Refused> {
     match word {
         "exit" => Ok(FailureClass::Exit),
         "signal" => Ok(FailureClass::Signal),
@@ -219,7 +219,7 @@ pub(super) fn class_of(word: &str) -> Result<FailureClass, Refused> {
 }
 
 /// The word for a class of failure.
-pub(super) const fn class_word(class: FailureClass) -> &'static str {
+pub(in crate::rpc) const fn class_word(class: FailureClass) -> &'static str {
     match class {
         FailureClass::Exit => "exit",
         FailureClass::Signal => "signal",

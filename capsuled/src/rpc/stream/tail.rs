@@ -12,21 +12,23 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::peer::Peer;
-use super::status::Refused;
-use super::{Api, targets};
 use crate::engine::{self, Cursor as FeedCursor};
 use crate::logs::{self, Chunk, Cursor, LogFollower, LogReader};
+use crate::rpc::Api;
+use crate::rpc::request::peer::Peer;
+use crate::rpc::request::targets;
+use crate::rpc::status::Refused;
 
-pub(super) type TailStream = Pin<Box<dyn Stream<Item = Result<v1::TailEvent, Status>> + Send>>;
+pub(in crate::rpc) type TailStream =
+    Pin<Box<dyn Stream<Item = Result<v1::TailEvent, Status>> + Send>>;
 
 /// Bytes of one read; a slow client holds two of them.
 const READ: usize = 256 << 10;
 
 /// Starts a stream for one client.
-pub(super) fn start(
+pub(in crate::rpc) fn start(
     api: &Api,
-    request: v1::TailRequest,
+    request: &v1::TailRequest,
     peer: &Peer,
 ) -> Result<TailStream, Refused> {
     let task = targets::load(&api.engine, &request.id, peer)?;
@@ -158,9 +160,10 @@ impl Tail {
             }
             (None, None) => Cursor(0),
         };
-        let mut follower = match self.follow {
-            true => Some(self.checked(LogFollower::new(logs, task, number.0)).await?),
-            false => None,
+        let mut follower = if self.follow {
+            Some(self.checked(LogFollower::new(logs, task, number.0)).await?)
+        } else {
+            None
         };
         loop {
             let now = self.load().await?;
@@ -176,7 +179,7 @@ impl Tail {
                 grown = follower.grown() => {
                     self.checked(grown).await?;
                 }
-                _ = own_change(&engine, &mut self.feed, self.id) => {}
+                () = own_change(&engine, &mut self.feed, self.id) => {}
                 () = self.sender.closed() => return Err(Over),
             }
         }
@@ -252,7 +255,7 @@ impl Tail {
         match result {
             Ok(value) => Ok(value),
             Err(error) => {
-                let message = super::status::chain(&error);
+                let message = crate::rpc::status::chain(&error);
                 self.fail(Refused::new(tonic::Code::Internal, "internal", message, 1)).await
             }
         }

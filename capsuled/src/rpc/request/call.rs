@@ -5,14 +5,14 @@ use capsule_proto::v1;
 use serde_json::{Map, Value};
 
 use super::peer::Peer;
-use super::status::Refused;
 use crate::apps::{Apps, Definition, Given};
 use crate::engine::Engine;
-use crate::text::bounded;
+use crate::rpc::status::Refused;
+use crate::text::{bounded, distance};
 use crate::work::{Call, Work};
 
 /// The work of a call and the spec that its definition makes of it.
-pub(super) fn work(
+pub(in crate::rpc) fn work(
     engine: &Engine,
     call: v1::Call,
     peer: &Peer,
@@ -129,7 +129,7 @@ fn find(apps: &Apps, app: &str, task: &str) -> Result<String, Refused> {
 }
 
 /// The named app, or the only one.
-pub(super) fn app_name(apps: &Apps, app: &str) -> Result<String, Refused> {
+pub(in crate::rpc) fn app_name(apps: &Apps, app: &str) -> Result<String, Refused> {
     if app.is_empty() {
         return apps.only().map(str::to_owned).ok_or_else(|| {
             Refused::invalid("name an app, there is more than one or none").hint("capsule app list")
@@ -142,9 +142,20 @@ pub(super) fn app_name(apps: &Apps, app: &str) -> Result<String, Refused> {
 }
 
 /// The answer to a task that no definition has: exit code 2, as for a mistyped command.
-pub(super) fn unknown_task(apps: &Apps, app: &str, task: &str) -> Refused {
+pub(in crate::rpc) fn unknown_task(apps: &Apps, app: &str, task: &str) -> Refused {
     let place = if app.is_empty() { String::new() } else { format!(" in app {app}") };
     let message = format!("unrecognized task {task:?}{place}");
-    let hint = if apps.iter().next().is_none() { "capsule deploy" } else { "capsule tasks" };
+    let known = apps
+        .iter()
+        .filter(|(name, _)| app.is_empty() || *name == app)
+        .filter_map(|(_, known)| known.in_force())
+        .flat_map(|revision| revision.definitions.keys());
+    let near =
+        known.map(|name| (distance(name, task), name)).min().filter(|(edits, _)| *edits <= 2);
+    let hint = match near {
+        Some((_, near)) => format!("capsule submit {near}"),
+        None if apps.iter().next().is_none() => "capsule deploy".to_owned(),
+        None => "capsule tasks".to_owned(),
+    };
     Refused::new(tonic::Code::NotFound, "unknown_task", message, 2).hint(hint)
 }

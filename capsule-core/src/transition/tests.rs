@@ -1,1 +1,0 @@
-//! Histories built from the task's own state.

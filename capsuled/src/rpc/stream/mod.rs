@@ -1,0 +1,5 @@
+//! What goes on after the reply: logs, waits and the live feed.
+
+pub(super) mod progress;
+pub(super) mod tail;
+pub(super) mod watch;
