@@ -32,6 +32,9 @@ pub(super) struct Carry {
 /// Tasks kept warm at the most: about 20 MiB.
 const WARM_MAX: usize = 16_384;
 
+/// Says what was decided, with the book as the group leaves it.
+type Answer = Box<dyn FnOnce(&Book) + Send>;
+
 /// Decisions that will be committed together.
 pub(super) struct Group<'a> {
     pub(super) shared: &'a Shared,
@@ -43,8 +46,8 @@ pub(super) struct Group<'a> {
     changes: Vec<Change>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
-    /// What is said once the group is durable, with the book as the group leaves it.
-    pub(super) answers: Vec<Box<dyn FnOnce(&Book) + Send>>,
+    /// What is said once the group is durable.
+    pub(super) answers: Vec<Answer>,
     /// What is done after that.
     pub(super) afterwards: Vec<Box<dyn FnOnce() + Send>>,
 }
