@@ -83,13 +83,11 @@ impl Daemon {
             keeper.is_some() || self.has_ended()
         });
         let took = began.elapsed();
-        match keeper.filter(|_| up) {
-            Some(pid) => self.keeper = pid,
-            None => {
-                let said = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
-                anyhow::bail!("capsuled did not become ready: {said}")
-            }
-        }
+        let Some(pid) = keeper.filter(|_| up) else {
+            let said = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
+            anyhow::bail!("capsuled did not become ready: {said}")
+        };
+        self.keeper = pid;
         Ok(took)
     }
 

@@ -37,7 +37,7 @@ pub(crate) async fn group_commit(
     .await?;
     drop(records);
     match flusher.join() {
-        Ok(flushed) => flushed?,
+        Ok(ended) => ended?,
         Err(_) => anyhow::bail!("the log's thread panicked"),
     }
     Ok(rate)

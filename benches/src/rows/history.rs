@@ -49,7 +49,7 @@ fn measure(bench: &Bench, daemon: &Daemon) -> anyhow::Result<Costs> {
     for _ in 0..bench.rounds() {
         let before = cpu(daemon.pid()) + cpu(daemon.keeper());
         costs.tasks.push(block_on(run(daemon, count))?);
-        let used = cpu(daemon.pid()) + cpu(daemon.keeper()) - before;
+        let used = (cpu(daemon.pid()) + cpu(daemon.keeper())).saturating_sub(before);
         costs.cpu.push(used.as_secs_f64() * 1e6 / f64::from(u32::try_from(count)?));
         costs.submits.push(block_on(submit_rate(daemon, bench.amount(10, 3)))?);
     }

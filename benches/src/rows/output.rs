@@ -18,7 +18,7 @@ pub(super) fn output(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let daemon = Daemon::start(bench, 2)?;
     let folder = bench.folder()?;
     let before = (memory(daemon.pid()), memory(daemon.keeper()));
-    let flood = format!("head -c {}M /dev/zero", mib);
+    let flood = format!("head -c {mib}M /dev/zero");
     let (mut ours, mut bare) = (Sample::default(), Sample::default());
     for _ in 0..bench.amount(3, 2) {
         ours.push(block_on(capture(&daemon, &flood, mib))?);

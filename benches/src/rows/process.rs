@@ -31,8 +31,8 @@ pub(super) fn tasks(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     }
     let each =
         |used: Duration| used.as_secs_f64() * 1e6 / f64::from(u32::try_from(done).unwrap_or(1));
-    let daemon_cpu = each(cpu(daemon.pid()) - before.0);
-    let keeper_cpu = each(cpu(daemon.keeper()) - before.1);
+    let daemon_cpu = each(cpu(daemon.pid()).saturating_sub(before.0));
+    let keeper_cpu = each(cpu(daemon.keeper()).saturating_sub(before.1));
     Ok(vec![
         Line::new("process tasks end to end, 4 at once", "/s", ours, "≥ 0.8 ×")
             .limit("bare posix_spawn + wait, 4 at once", bare)

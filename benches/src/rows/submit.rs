@@ -9,6 +9,7 @@ use crate::daemon::{Daemon, STILL, program};
 use crate::limit::log;
 use crate::limit::noop::{Noop, flood};
 use crate::limit::store::{Records, record};
+use crate::proc::cpu;
 use crate::report::Line;
 use crate::sample::{Sample, rate};
 
@@ -21,7 +22,7 @@ pub(super) fn unary(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let daemon = Daemon::start(bench, 1)?;
     let noop = Noop::start(bench)?;
     let (mut ours, mut calls, mut raw) = (Sample::default(), Sample::default(), Sample::default());
-    let cpu = crate::proc::cpu(daemon.pid());
+    let before = cpu(daemon.pid());
     let mut submitted = 0.0;
     for _ in 0..bench.rounds() {
         let per_second = block_on(flood_daemon(bench, &daemon))?;
@@ -30,7 +31,7 @@ pub(super) fn unary(bench: &Bench) -> anyhow::Result<Vec<Line>> {
         calls.push(block_on(noop.rate(IN_FLIGHT, bench.round()))?);
         raw.push(block_on(log::group_commit(daemon.path(), IN_FLIGHT, bench.round()))?);
     }
-    let used = (crate::proc::cpu(daemon.pid()) - cpu).as_secs_f64() * 1e6 / submitted;
+    let used = cpu(daemon.pid()).saturating_sub(before).as_secs_f64() * 1e6 / submitted;
     Ok(vec![
         Line::new("durable submits, unary, 64 in flight", "/s", ours, "≥ 0.5 ×")
             .limit("no-op RPC, 64 in flight", calls)
