@@ -78,8 +78,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/engine/mod.rs",
         "capsuled/src/keeper/writer.rs",
-        "capsuled/src/rpc/tail.rs",
-        "capsuled/src/rpc/watch.rs",
+        "capsuled/src/rpc/stream/",
         "capsuled/src/runner/link.rs",
         "capsule-cli/",
     ];
