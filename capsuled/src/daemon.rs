@@ -98,6 +98,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         engine: engine.clone(),
         effects,
         access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
+        logs: Arc::clone(&logs),
         surroundings: Surroundings {
             work: state.work(),
             socket: std::path::absolute(&socket)?,
