@@ -12,6 +12,12 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
     }
 
+    /// The folder of the binaries that were built with these tests.
+    fn programs() -> PathBuf {
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().to_owned()
+    }
+
     #[expect(clippy::disallowed_methods, reason = "examples are programs")]
     fn run(program: &str, args: &[&str], env: &[(&str, &Path)]) -> Output {
         let mut command = Command::new(program);
@@ -60,6 +66,27 @@ mod tests {
             let environment = fs::read(process.path().join("environ")).unwrap_or_default();
             let found = String::from_utf8_lossy(&environment).contains(place);
             assert!(!found, "process {:?} is left behind", process.file_name());
+        }
+    }
+
+    #[test]
+    fn the_session_in_the_readme_works_as_printed() {
+        let readme = fs::read_to_string(root().join("README.md")).unwrap();
+        let session = readme.split("## A session").nth(1).unwrap().split("\n## ").next().unwrap();
+        let lines: Vec<&str> =
+            session.lines().filter_map(|line| line.strip_prefix("    $ ")).collect();
+        assert!(lines.len() >= 8, "{lines:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("try");
+        // `set -m` is what an interactive shell does; the building was done before the tests.
+        let script = format!("set -m\n{}\nwait\n", lines.join("\n"))
+            .replace("make build", "true")
+            .replace("$PWD/target/debug", programs().to_str().unwrap())
+            .replace("/tmp/capsule-try", place.to_str().unwrap());
+        let output = run("bash", &["-c", &script], &[("XDG_RUNTIME_DIR", dir.path())]);
+        let text = said(&output);
+        for line in ["hello", "exit code 3", "2  failed  ls", "cancelled (killed)", "capsuled "] {
+            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
     }
 
