@@ -1,6 +1,7 @@
 //! One group of decisions: made one after the other, committed together, visible afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
@@ -44,6 +45,8 @@ pub(super) struct Group<'a> {
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
+    /// Definitions changed.
+    pub(super) apps_changed: bool,
 }
 
 impl<'a> Group<'a> {
@@ -58,6 +61,7 @@ impl<'a> Group<'a> {
             feed: Vec::new(),
             effects: Vec::new(),
             replies: Vec::new(),
+            apps_changed: false,
         }
     }
 
@@ -228,6 +232,9 @@ impl<'a> Group<'a> {
         }
         for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
+        }
+        if self.apps_changed {
+            *self.shared.apps.write() = Arc::new(self.book.apps.clone());
         }
         RwLockWriteGuard::unlock_fair(self.book);
         for reply in self.replies {
