@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::disk::Disk;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-pub use self::records::{Tombstone, attempts, task, tombstone};
+pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
 pub use self::recover::Recovered;
 pub use self::request::{
     Acted, Effect, EngineError, How, KnownAttempt, NewTask, QueueChange, Refusal, SubmitError,
