@@ -142,6 +142,7 @@ fn receipt(receipt: &Receipt) -> Value {
         "output_bytes": receipt.output_bytes,
         "error_bytes": receipt.error_bytes,
         "dropped_bytes": receipt.dropped_bytes,
+        "result_refused": text(&receipt.result_refused),
     })
 }
 
@@ -317,7 +318,8 @@ mod tests {
             r#"{"wall_ms":4100,"cpu_user_ms":null,"cpu_system_ms":null,"peak_memory_bytes":null,"#,
             r#""read_bytes":null,"written_bytes":null,"max_pids":null,"exit_code":null,"#,
             r#""signal":null,"out_of_memory":false,"cpu_source":"rusage","memory_source":null,"#,
-            r#""io_source":null,"output_bytes":0,"error_bytes":0,"dropped_bytes":0}"#,
+            r#""io_source":null,"output_bytes":0,"error_bytes":0,"dropped_bytes":0,"#,
+            r#""result_refused":null}"#,
         );
         assert_eq!(receipt(&it).to_string(), expected);
     }

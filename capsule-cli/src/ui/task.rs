@@ -296,6 +296,9 @@ fn attempt_line(attempt: &AttemptView) -> String {
         if receipt.dropped_bytes > 0 {
             parts.push(format!("{} of output dropped", time::bytes(receipt.dropped_bytes)));
         }
+        if !receipt.result_refused.is_empty() {
+            parts.push(format!("result not kept: {}", receipt.result_refused));
+        }
     }
     if !attempt.stopped.is_empty() && attempt.stopped != attempt.reason {
         parts.push(attempt.stopped.clone());

@@ -180,6 +180,33 @@ pub struct Receipt {
     /// [`ATTRIBUTION_MAX`] bytes.
     #[n(15)]
     pub attribution: String,
+    /// Why the result that it wrote was not kept.
+    #[n(16)]
+    pub result_refused: Option<ResultRefusal>,
+}
+
+/// Why a result is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ResultRefusal {
+    /// It has more bytes than a result may have.
+    #[n(0)]
+    TooLarge,
+    /// A folder, link, pipe or device stood where the file should be.
+    #[n(1)]
+    NotAFile,
+    /// The system would not let us read or keep it.
+    #[n(2)]
+    Unreadable,
+}
+
+impl fmt::Display for ResultRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "it is over 1 MiB",
+            Self::NotAFile => "it is not a regular file",
+            Self::Unreadable => "it could not be read or kept",
+        })
+    }
 }
 
 /// The longest [`Receipt::attribution`], in bytes.

@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capsule_core::attempt::Verdict;
-use capsule_core::command::Report as Ending;
+use capsule_core::attempt::{NotStarted, ResultRefusal, Verdict};
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use self::plan::PlanError;
 pub use self::plan::Surroundings;
 use self::report::micros;
 use crate::book::Keeper;
@@ -212,7 +212,18 @@ impl Dispatcher {
                 Ok(())
             }
             Err(error) => {
-                let verdict = report::unstartable("plan", &error.to_string());
+                tracing::error!(
+                    task.id = task.id.0,
+                    error = &error as &dyn std::error::Error,
+                    "an attempt cannot be prepared"
+                );
+                let verdict = match error {
+                    // Our disk, not the task: it may be tried again.
+                    PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
+                    PlanError::PayloadGone
+                    | PlanError::PayloadUnreadable
+                    | PlanError::NoDefinition => report::unstartable("plan", &error.to_string()),
+                };
                 self.never_ran(task.id, attempt, verdict)
             }
         }
@@ -258,7 +269,15 @@ impl Dispatcher {
     fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
-        ending.result = self.keep_result(task, attempt, &ending);
+        if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {
+            match self.keep_result(task, attempt) {
+                Ok(result) => ending.result = result,
+                Err(why) => {
+                    tracing::warn!(task.id = task.0, %why, "the result is not kept");
+                    ending.receipt.result_refused = Some(why);
+                }
+            }
+        }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
             ending.retry_after = self.retry_after(task, attempt);
         }
@@ -278,24 +297,17 @@ impl Dispatcher {
         &self,
         task: TaskId,
         attempt: AttemptNumber,
-        ending: &Ending,
-    ) -> Option<Payload> {
-        let bytes = self.surroundings.result(task, attempt)?;
-        let keep = matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_));
-        if !keep {
-            return None;
-        }
+    ) -> Result<Option<Payload>, ResultRefusal> {
+        let Some(bytes) = self.surroundings.result(task, attempt)? else { return Ok(None) };
         if bytes.len() <= INLINE_RESULT_MAX {
-            return Some(Payload::Inline(bytes));
+            return Ok(Some(Payload::Inline(bytes)));
         }
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        match self.engine.write_side(SideKind::Result, task, &bytes) {
-            Ok(()) => Some(Payload::Side { length }),
-            Err(error) => {
-                tracing::error!(task.id = task.0, %error, "a result is lost");
-                None
-            }
-        }
+        self.engine.write_side(SideKind::Result, task, &bytes).map_err(|error| {
+            tracing::error!(task.id = task.0, %error, "a result cannot be written");
+            ResultRefusal::Unreadable
+        })?;
+        Ok(Some(Payload::Side { length }))
     }
 }
 

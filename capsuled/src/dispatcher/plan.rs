@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use capsule_core::attempt::ResultRefusal;
 use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_core::spec::Payload;
 use capsule_core::task::Task;
@@ -48,6 +49,12 @@ impl Surroundings {
         task: &Task,
         attempt: AttemptNumber,
     ) -> Result<Plan, PlanError> {
+        // A task may have removed it, along with everything else in reach.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.work)
+            .map_err(|source| PlanError::Write { path: self.work.clone(), source })?;
         let bytes = match &task.spec.payload {
             Payload::Inline(bytes) => bytes.clone(),
             Payload::Side { .. } => engine
@@ -160,28 +167,26 @@ impl Surroundings {
     }
 
     /// What the attempt wrote into its result file, as JSON: text that is no JSON becomes a JSON
-    /// string.
-    pub(super) fn result(&self, task: TaskId, attempt: AttemptNumber) -> Option<Vec<u8>> {
-        let path = self.result_file(task, attempt);
-        match read_bounded(&path) {
-            Ok(bytes) if bytes.is_empty() => None,
-            Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() => Some(bytes),
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                serde_json::to_vec(&serde_json::Value::String(text)).ok()
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(task.id = task.0, %error, "the result file is not kept");
-                None
-            }
+    /// string, at most [`RESULT_MAX`] bytes. `None` when it wrote nothing.
+    pub(super) fn result(
+        &self,
+        task: TaskId,
+        attempt: AttemptNumber,
+    ) -> Result<Option<Vec<u8>>, ResultRefusal> {
+        let bytes = read_bounded(&self.result_file(task, attempt))?;
+        if bytes.is_empty() || serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() {
+            return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
         }
+        let text = serde_json::Value::String(String::from_utf8_lossy(&bytes).into_owned());
+        // Escapes and marks for bytes that are no text make it longer.
+        let bytes = serde_json::to_vec(&text).map_err(|_| ResultRefusal::Unreadable)?;
+        if bytes.len() > RESULT_MAX { Err(ResultRefusal::TooLarge) } else { Ok(Some(bytes)) }
     }
 
     /// Takes the attempt's files away.
     pub(super) fn clear(&self, task: TaskId, attempt: AttemptNumber) {
         for path in [self.result_file(task, attempt), self.payload_file(task, attempt)] {
-            match fs::remove_file(&path) {
+            match remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %path.display(), %error, "a work file stays behind");
                 }
@@ -203,21 +208,34 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The search path of a task that brought none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Reads a regular file of at most [`RESULT_MAX`] bytes; the attempt may have put anything there,
-/// so neither a link nor a pipe is followed.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a regular file, none when there is no file. The attempt may have put anything
+/// there, so neither a link nor a pipe is followed.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, ResultRefusal> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(ResultRefusal::NotAFile);
+        }
+        Err(_) => return Err(ResultRefusal::Unreadable),
+    };
+    let unreadable = |_| ResultRefusal::Unreadable;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(ResultRefusal::NotAFile);
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(RESULT_MAX).unwrap_or(u64::MAX);
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > RESULT_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is over 1 MiB"));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > RESULT_MAX { Err(ResultRefusal::TooLarge) } else { Ok(bytes) }
+}
+
+/// Removes what an attempt left at `path`, be it a whole folder; a link itself, not what it names.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => fs::remove_dir_all(path),
+        done => done,
     }
-    Ok(bytes)
 }
 
 /// An environment in which each name stands once.

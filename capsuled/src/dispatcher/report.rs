@@ -111,6 +111,7 @@ fn receipt(ended: &wire::Ended) -> Receipt {
         output_bytes: ended.log.out,
         error_bytes: ended.log.err,
         dropped_bytes: ended.log.dropped,
+        result_refused: None,
         attribution: attribution.to_owned(),
     }
 }

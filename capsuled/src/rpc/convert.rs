@@ -145,6 +145,7 @@ fn receipt(receipt: &Receipt) -> v1::Receipt {
         output_bytes: receipt.output_bytes,
         error_bytes: receipt.error_bytes,
         dropped_bytes: receipt.dropped_bytes,
+        result_refused: receipt.result_refused.map(|why| why.to_string()).unwrap_or_default(),
     }
 }
 

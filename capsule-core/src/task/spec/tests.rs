@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attempt::{
-    ATTRIBUTION_MAX, AttemptRecord, ERROR_MAX, Failure, How, Receipt, Source, Verdict,
+    ATTRIBUTION_MAX, AttemptRecord, ERROR_MAX, Failure, How, Receipt, ResultRefusal, Source,
+    Verdict,
 };
 use crate::fixture::{self, NOW, UUID};
 use crate::id::{AttemptNumber, Seq};
@@ -250,6 +251,7 @@ fn largest(verdict: Verdict, outcome: Outcome, result: Option<Payload>) -> Task 
         output_bytes: u64::MAX,
         error_bytes: u64::MAX,
         dropped_bytes: u64::MAX,
+        result_refused: Some(ResultRefusal::Unreadable),
         attribution: text(ATTRIBUTION_MAX),
     };
     let last = AttemptRecord {
