@@ -146,10 +146,26 @@ fn limits(spec: &ChildSpec<'_>) -> Outcome {
 fn execute(image: &Image) -> Outcome {
     let env = image.env().as_ptr();
     let failure = exec(image.path().as_ptr(), image.argv().as_ptr(), env);
-    if failure == Errno::ENOEXEC {
+    if failure == Errno::ENOEXEC && is_plain_script(image.path().as_ptr()) {
         return Err((Step::Exec, exec(c"/bin/sh".as_ptr(), image.shell_argv().as_ptr(), env)));
     }
     Err((Step::Exec, failure))
+}
+
+/// Whether the shell can make sense of a file that the kernel does not take: text without an
+/// interpreter line. A program for another machine, or an interpreter line that the kernel
+/// refused, would run as nonsense, or as nothing, and end well.
+fn is_plain_script(path: *const c_char) -> bool {
+    let mut start = [0_u8; 128];
+    // SAFETY: the path is a C string owned by the image; the descriptor goes with the next exec.
+    let fd = unsafe { libc::open(path, libc::O_RDONLY | libc::O_CLOEXEC) };
+    // SAFETY: the buffer is as long as said; a failed open makes this fail too.
+    let got = unsafe { libc::read(fd, start.as_mut_ptr().cast(), start.len()) };
+    let Some(start) = usize::try_from(got).ok().and_then(|got| start.get(..got)) else {
+        return false;
+    };
+    let mut first_line = start.iter().take_while(|byte| **byte != b'\n');
+    !start.starts_with(b"#!") && first_line.all(|byte| *byte != 0)
 }
 
 fn exec(path: *const c_char, argv: *const *const c_char, env: *const *const c_char) -> Errno {
