@@ -19,7 +19,7 @@ use nix::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         prctl,
         resource::{Resource, getrlimit, setrlimit},
-        signal::{SigSet, Signal},
+        signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
         stat::Mode,
     },
@@ -42,6 +42,8 @@ use crate::jail::{Spawner, Usage};
 
 /// How long a connection may take to say hello.
 const HELLO: Duration = Duration::from_secs(5);
+/// How children are waited for: without waiting, and told of those that were stopped.
+const WAIT: i32 = libc::WNOHANG | libc::WUNTRACED;
 /// How long a keeper told to end waits for what it killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -275,15 +277,27 @@ impl Control {
             // SAFETY: a struct of integers, for which zero is a value.
             let mut raw: libc::rusage = unsafe { std::mem::zeroed() };
             // SAFETY: both places live across the call; -1 means any child.
-            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut raw) };
+            let pid = unsafe { libc::wait4(-1, &raw mut status, WAIT, &raw mut raw) };
             if pid <= 0 {
                 break;
+            }
+            if libc::WIFSTOPPED(status) {
+                self.wake_reaper(Pid::from_raw(pid));
+                continue;
             }
             if let Some(slot) = self.pids.get(&Pid::from_raw(pid)).copied() {
                 self.on_exit(slot, status, Usage::of(&raw));
             }
         }
         self.kill_strays();
+    }
+
+    /// An attempt may stop its own reaper; it would then neither end nor be killed.
+    fn wake_reaper(&self, pid: Pid) {
+        if self.reapers().contains(&pid.as_raw()) {
+            // It is our child and not waited for, so the pid is still its own.
+            let _gone = kill(pid, Signal::SIGCONT);
+        }
     }
 
     fn on_pipe(&mut self, slot: u64, stream: usize, flags: EpollFlags) {

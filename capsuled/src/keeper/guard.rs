@@ -14,7 +14,7 @@ use nix::{
     errno::Errno,
     sys::{
         prctl,
-        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid},
@@ -96,7 +96,7 @@ fn guard(keeper: Keeper, tell: File) -> Result<ExitCode, KeeperError> {
 /// Waits for the keeper; then nothing of its attempts may live on.
 fn watch(keeper: &Keeper, child: Pid) -> ExitCode {
     loop {
-        match waitpid(None, None) {
+        match waitpid(None, Some(WaitPidFlag::WUNTRACED)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => {
                 sweep(keeper.cgroups.as_ref());
                 return ExitCode::from(u8::try_from(code).unwrap_or(1));
@@ -105,6 +105,10 @@ fn watch(keeper: &Keeper, child: Pid) -> ExitCode {
                 sweep(keeper.cgroups.as_ref());
                 tracing::error!(%signal, "the keeper was killed; all attempts are killed too");
                 return ExitCode::FAILURE;
+            }
+            // An attempt of the same user can do this: all others would stand still with it.
+            Ok(WaitStatus::Stopped(pid, _)) if pid == child => {
+                let _gone = kill(child, Signal::SIGCONT);
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return ExitCode::FAILURE,
