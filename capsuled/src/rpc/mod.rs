@@ -20,11 +20,11 @@ use capsule_proto::v1::apps_server::AppsServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
+use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
 use crate::engine::Engine;
 use crate::logs::LogDir;
@@ -83,6 +83,6 @@ pub async fn serve(listener: UnixListener, api: Api) -> Result<(), tonic::transp
         .add_service(InterceptedService::new(tasks, peer::admit))
         .add_service(InterceptedService::new(AppsServer::new(api.clone()), peer::admit))
         .add_service(InterceptedService::new(DaemonServer::new(api), peer::admit))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ending.cancelled_owned())
+        .serve_with_incoming_shutdown(Incoming::new(listener), ending.cancelled_owned())
         .await
 }
