@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{User, geteuid};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
@@ -162,15 +162,20 @@ impl Running {
         let Self { engine, thread, dispatcher, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let dispatching = tokio::spawn(dispatcher.run());
+        let mut dispatching = tokio::spawn(dispatcher.run());
         let socket = api.about.socket.display().to_string();
         let mut serving = tokio::spawn(rpc::serve(listener, api));
-        let mut deciding = tokio::task::spawn_blocking(move || thread.join());
+        let mut deciding = watch_engine(thread)?;
         tracing::info!(socket, "ready");
         let end = tokio::select! {
             _ = interrupt.recv() => End::Interrupt,
             _ = terminate.recv() => End::Leave,
             decided = &mut deciding => return fail(decided),
+            dispatched = &mut dispatching => {
+                dispatched.context("the dispatcher panicked; restart the daemon")?.ok();
+                // It only ends by itself when the engine has.
+                return fail(deciding.await);
+            }
             served = &mut serving => {
                 served?.context("serving the socket")?;
                 End::Leave
@@ -184,7 +189,7 @@ impl Running {
             }
         };
         quit.send_replace(Some(kill));
-        drop(tokio::time::timeout(FAREWELL, dispatching).await);
+        drop(tokio::time::timeout(FAREWELL, &mut dispatching).await);
         ending.cancel();
         drop(tokio::time::timeout(FAREWELL, &mut serving).await);
         engine.close().await;
@@ -193,12 +198,23 @@ impl Running {
     }
 }
 
-type Joined =
-    Result<std::thread::Result<Result<(), crate::engine::EngineError>>, tokio::task::JoinError>;
+type Ended = std::thread::Result<Result<(), crate::engine::EngineError>>;
+
+/// Waits for the engine's end in a thread of its own, because a pool of threads panics where the
+/// system has no thread left.
+fn watch_engine(thread: EngineThread) -> anyhow::Result<oneshot::Receiver<Ended>> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("engine-end".to_owned())
+        // Nobody listens any more when the daemon has ended for another reason.
+        .spawn(move || drop(tell.send(thread.join())))
+        .context("starting a thread")?;
+    Ok(told)
+}
 
 /// The engine's own end: nothing when it was asked to, else the reason.
-fn fail(joined: Joined) -> anyhow::Result<()> {
-    match joined? {
+fn fail(ended: Result<Ended, oneshot::error::RecvError>) -> anyhow::Result<()> {
+    match ended? {
         Ok(result) => result.context("the store failed, so nothing more is acknowledged"),
         Err(_) => bail!("the engine panicked; restart the daemon, it recovers what is on disk"),
     }
