@@ -1,9 +1,11 @@
-//! Waiting for a log to grow, without a timer and without waking for other tasks' output.
+//! Waiting for a log to grow, without a timer and without waking for other tasks' output. Only where
+//! the system has no watch left (a user may have few) is a log looked at from time to time.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -12,9 +14,66 @@ use tokio::net::unix::pipe::Receiver;
 use super::format::{file_name, shard_name};
 use super::{LogDir, LogError};
 
+/// How often a log is looked at that cannot be watched.
+const EACH: Duration = Duration::from_millis(250);
+
 /// Waits for the log of one attempt to grow. The files need not exist yet.
 #[derive(Debug)]
 pub struct LogFollower {
+    /// None where nothing can be watched.
+    watcher: Option<Watcher>,
+    looked: bool,
+}
+
+impl LogFollower {
+    /// Starts watching. Must be called within a tokio runtime.
+    pub fn new(dir: Arc<LogDir>, task: u64, attempt: u32) -> Self {
+        let watcher = Watcher::new(dir, task, attempt);
+        let watcher = watcher.inspect_err(tell).ok();
+        Self { watcher, looked: false }
+    }
+
+    /// Returns when the log may have grown since the last call returned; the first call returns at
+    /// once. Read until [`Batch::more`](super::Batch::more) is false, then call it again. It waits
+    /// for ever when the attempt is over: know that from elsewhere.
+    ///
+    /// Cancel safe: nothing is lost when the future is dropped.
+    pub async fn grown(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            match watcher.grown().await {
+                Ok(()) => return,
+                Err(error) => tell(&error),
+            }
+            self.watcher = None;
+        }
+        if std::mem::replace(&mut self.looked, true) {
+            tokio::time::sleep(EACH).await;
+        }
+    }
+
+    /// The events that wait now, read past the runtime.
+    #[cfg(test)]
+    pub(super) fn events(&self) -> nix::Result<Vec<InotifyEvent>> {
+        self.watcher.as_ref().unwrap().inotify.read_events()
+    }
+
+    /// A follower where no watch was left.
+    #[cfg(test)]
+    pub(super) fn blind() -> Self {
+        Self { watcher: None, looked: false }
+    }
+}
+
+fn tell(error: &LogError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "a log cannot be watched, so it is looked at from time to time"
+    );
+}
+
+/// The watches of one follower.
+#[derive(Debug)]
+struct Watcher {
     dir: Arc<LogDir>,
     shard_name: String,
     /// Head, `t0`, `t1`.
@@ -32,9 +91,8 @@ pub struct LogFollower {
     news: bool,
 }
 
-impl LogFollower {
-    /// Starts watching. Must be called within a tokio runtime.
-    pub fn new(dir: Arc<LogDir>, task: u64, attempt: u32) -> Result<Self, LogError> {
+impl Watcher {
+    fn new(dir: Arc<LogDir>, task: u64, attempt: u32) -> Result<Self, LogError> {
         let failed = || LogError::io("watching", format!("{task}.{attempt}"));
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(|error| failed()(error.into()))?;
@@ -54,12 +112,8 @@ impl LogFollower {
         Ok(follower)
     }
 
-    /// Returns when the log may have grown since the last call returned; the first call returns at
-    /// once. Read until [`Batch::more`](super::Batch::more) is false, then call it again. It waits
-    /// for ever when the attempt is over: know that from elsewhere.
-    ///
-    /// Cancel safe: nothing is lost when the future is dropped.
-    pub async fn grown(&mut self) -> Result<(), LogError> {
+    /// As [`LogFollower::grown`].
+    async fn grown(&mut self) -> Result<(), LogError> {
         while !self.news {
             let failed = || LogError::io("watching", self.shard_name.clone());
             self.ready.readable().await.map_err(failed())?;
@@ -161,11 +215,5 @@ impl LogFollower {
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(LogError::io("watching", path.display().to_string())(error.into())),
         }
-    }
-
-    /// The events that wait now, read past the runtime.
-    #[cfg(test)]
-    pub(super) fn events(&self) -> nix::Result<Vec<InotifyEvent>> {
-        self.inotify.read_events()
     }
 }

@@ -12,11 +12,11 @@ use crate::logs::{Cursor, LogDir, LogFollower, LogReader, LogWriter, Stream};
 const SOON: Duration = Duration::from_secs(20);
 
 fn follower(dir: &Arc<LogDir>) -> LogFollower {
-    LogFollower::new(Arc::clone(dir), 1842, 1).unwrap()
+    LogFollower::new(Arc::clone(dir), 1842, 1)
 }
 
 async fn grown(follower: &mut LogFollower) {
-    timeout(SOON, follower.grown()).await.expect("nobody told of the growth").unwrap();
+    timeout(SOON, follower.grown()).await.expect("nobody told of the growth");
 }
 
 /// Reads on to the end that the log has now.
@@ -111,7 +111,7 @@ async fn a_dropped_wait_loses_nothing() {
             // Polled once and dropped, perhaps in the middle of the events.
             let told = tokio::select! {
                 biased;
-                told = follower.grown() => told.is_ok(),
+                () = follower.grown() => true,
                 () = std::future::ready(()) => false,
             };
             if !told {
@@ -157,5 +157,23 @@ async fn a_racing_writer_is_followed_to_its_last_byte() {
             cursor = drain(&mut reader, cursor);
         }
         writing.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_a_watch_it_is_looked_at_again_and_again() {
+    let mut follower = LogFollower::blind();
+    for _ in 0..3 {
+        grown(&mut follower).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_was_removed_ends_no_follower() {
+    let (_temp, dir) = folder();
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let mut follower = follower(&dir);
+    for _ in 0..2 {
+        grown(&mut follower).await;
     }
 }

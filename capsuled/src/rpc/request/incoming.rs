@@ -43,9 +43,9 @@ impl Incoming {
     }
 }
 
-/// How many connections fit into so many descriptors: a call may open a log or two beside its own.
+/// How many connections fit into so many descriptors: each may follow a log, which takes three more.
 fn room(files: u64) -> usize {
-    let most = (files.saturating_sub(RESERVE) / 2).clamp(4, CONNECTIONS_MAX);
+    let most = (files.saturating_sub(RESERVE) / 4).clamp(4, CONNECTIONS_MAX);
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_left_for_the_rest() {
-        assert_eq!([room(64), room(1024), room(u64::MAX)], [16, 496, 4096]);
+        assert_eq!([room(64), room(1024), room(u64::MAX)], [8, 248, 4096]);
         assert_eq!(room(8), 4, "somebody can always ask for the status");
     }
 }

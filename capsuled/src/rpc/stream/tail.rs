@@ -160,11 +160,7 @@ impl Tail {
             }
             (None, None) => Cursor(0),
         };
-        let mut follower = if self.follow {
-            Some(self.checked(LogFollower::new(logs, task, number.0)).await?)
-        } else {
-            None
-        };
+        let mut follower = self.follow.then(|| LogFollower::new(logs, task, number.0));
         loop {
             let now = self.load().await?;
             let over = now.attempts > number || now.state.lease().is_none();
@@ -176,9 +172,7 @@ impl Tail {
             }
             let engine = self.api.engine.clone();
             tokio::select! {
-                grown = follower.grown() => {
-                    self.checked(grown).await?;
-                }
+                () = follower.grown() => {}
                 () = own_change(&engine, &mut self.feed, self.id) => {}
                 () = self.sender.closed() => return Err(Over),
             }
