@@ -7,13 +7,17 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
 use nix::{
     errno::Errno,
     libc,
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
+    poll::{PollFd, PollFlags, poll},
+    sys::{
+        signal::{Signal, kill},
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
+    },
     unistd::Pid,
 };
 
@@ -112,6 +116,9 @@ pub struct Reaper {
     pub pid: Pid,
 }
 
+/// How long a reaper may be silent before it is woken, in milliseconds.
+const WAKE_MS: u8 = 20;
+
 impl Reaper {
     /// Forks a reaper that starts `image`; returns when it has told the outcome of the start, with
     /// the pid of the program.
@@ -133,6 +140,7 @@ impl Reaper {
             return Err(CannotStart::no_room(errno, "forking a reaper"));
         };
         let reaper = Self { socket: ours, pid: Pid::from_raw(pid.cast_signed()) };
+        reaper.await_note();
         match reaper.read(MsgFlags::empty()) {
             Ok(Some(Note::Started { pid })) => return Ok((reaper, Pid::from_raw(pid))),
             Ok(Some(Note::Failed { step, errno })) => {
@@ -146,6 +154,21 @@ impl Reaper {
             Ok(Some(Note::Exited { .. } | Note::Empty { .. }) | None) | Err(_) => {}
         }
         Err(CannotStart::no_room(Errno::EAGAIN, "the reaper died while starting the program"))
+    }
+
+    /// Waits until there is a note, or the reaper has gone. The program runs a moment before the
+    /// reaper tells so, and may have stopped it meanwhile: nobody else would wake it, for the
+    /// caller stands still here.
+    fn await_note(&self) {
+        loop {
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, WAKE_MS) {
+                // Harmless to one that runs; it is our child and not waited for.
+                Ok(0) => drop(kill(self.pid, Signal::SIGCONT)),
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// The next note without waiting: `Ok(None)` when the reaper has gone, `EAGAIN` when there is

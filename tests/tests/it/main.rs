@@ -10,6 +10,7 @@
 )]
 
 mod adoption;
+mod adversary;
 mod cli;
 mod damage;
 mod durable;
