@@ -124,6 +124,8 @@ pub(super) struct Control {
     idle_since: Option<Instant>,
     quit_by: Option<Instant>,
     guard_died: bool,
+    /// Another keeper has the place, and with it the cgroups.
+    displaced: bool,
 }
 
 /// Wall time in microseconds since 1970.
@@ -146,7 +148,7 @@ pub(super) fn run(keeper: Keeper, guard: OwnedFd, tell: File) -> Result<ExitCode
     control.home.unlisten();
     // Closes the sockets of reapers, which tells them to kill their trees.
     control.attempts.clear();
-    guard::sweep(control.cgroups.as_ref());
+    guard::sweep(control.cgroups.as_ref().filter(|_| !control.displaced));
     ended
 }
 
@@ -173,7 +175,7 @@ impl Control {
         mask.extend(guard::ending_signals());
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags).map_err(failed("watching signals"))?;
-        let Keeper { home, cgroups, registry, linger } = keeper;
+        let Keeper { mut home, cgroups, registry, linger } = keeper;
         let none = std::path::Path::new("-");
         let spawner =
             Spawner::new((soft, hard)).map_err(|e| KeeperError::io("mapping", none, e))?;
@@ -208,6 +210,7 @@ impl Control {
             idle_since: None,
             quit_by: None,
             guard_died: false,
+            displaced: false,
         };
         control.watch(control.listener.as_fd(), EpollFlags::EPOLLIN, Token::Listener);
         control.watch(control.signals.as_fd(), EpollFlags::EPOLLIN, Token::Signals);
@@ -231,7 +234,11 @@ impl Control {
             self.on_time();
             self.flush();
         }
-        Ok(if self.guard_died { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(match (self.guard_died, self.displaced) {
+            (true, _) => ExitCode::FAILURE,
+            (false, true) => ExitCode::from(guard::DISPLACED),
+            (false, false) => ExitCode::SUCCESS,
+        })
     }
 
     fn on_event(&mut self, token: Token, flags: EpollFlags) {
@@ -320,6 +327,43 @@ impl Control {
         let live: Vec<u64> = self.attempts.keys().copied().collect();
         for slot in live {
             self.stop(slot, StopWhy::Drain, Duration::ZERO);
+        }
+    }
+
+    /// Sees to it that the next daemon will find us, also after the runtime folder was removed.
+    pub(super) fn keep_place(&mut self) {
+        if self.home.is_in_place() {
+            return;
+        }
+        match self.home.restore() {
+            Ok(listener) => {
+                tracing::warn!("somebody removed the socket; it is made again");
+                self.listener = listener;
+                self.watch(self.listener.as_fd(), EpollFlags::EPOLLIN, Token::Listener);
+                self.write_registry();
+            }
+            Err(KeeperError::AlreadyRunning) => {
+                tracing::error!("another keeper has the place; all attempts of this one end");
+                self.displaced = true;
+                self.quit(true);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the removed socket cannot be made again");
+            }
+        }
+    }
+
+    fn write_registry(&mut self) {
+        match self.home.register(self.cgroups.as_ref().map(Base::path)) {
+            Ok(mut registry) => {
+                self.registry.pids().for_each(|pid| registry.add(pid));
+                self.registry = registry;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the removed registry cannot be made again");
+            }
         }
     }
 

@@ -93,12 +93,15 @@ fn guard(keeper: Keeper, tell: File) -> Result<ExitCode, KeeperError> {
     }
 }
 
+/// The keeper's exit code when another one has its place: the cgroups are that one's now.
+pub(super) const DISPLACED: u8 = 75;
+
 /// Waits for the keeper; then nothing of its attempts may live on.
 fn watch(keeper: &Keeper, child: Pid) -> ExitCode {
     loop {
         match waitpid(None, Some(WaitPidFlag::WUNTRACED)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => {
-                sweep(keeper.cgroups.as_ref());
+                sweep(keeper.cgroups.as_ref().filter(|_| code != i32::from(DISPLACED)));
                 return ExitCode::from(u8::try_from(code).unwrap_or(1));
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {

@@ -7,7 +7,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{FileExt, MetadataExt, OpenOptionsExt},
+            fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -54,7 +54,9 @@ pub(super) struct Home {
     dir: PathBuf,
     uuid: Uuid,
     /// Freed when the last copy closes, not before: the starter's copy must not free it by a drop.
-    _lock: File,
+    lock: File,
+    /// Device and inode of the socket that was bound.
+    bound: Option<(u64, u64)>,
 }
 
 impl Home {
@@ -68,7 +70,9 @@ impl Home {
                 .map_err(|e| KeeperError::io("opening the lock in", dir, e))?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { dir: dir.to_owned(), uuid, _lock: file }),
+                Ok(()) => {
+                    return Ok(Self { dir: dir.to_owned(), uuid, lock: file, bound: None });
+                }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(e)) => return Err(KeeperError::io("locking", dir, e)),
             }
@@ -86,7 +90,7 @@ impl Home {
     }
 
     /// Binds the socket. Holding the lock, a socket nobody answers on is a left-over.
-    pub(super) fn listen(&self) -> Result<UnixListener, KeeperError> {
+    pub(super) fn listen(&mut self) -> Result<UnixListener, KeeperError> {
         let path = socket_path(&self.dir, self.uuid);
         match UnixStream::connect(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -101,11 +105,35 @@ impl Home {
         umask(mask);
         let listener = bound.map_err(|e| KeeperError::io("binding", &path, e))?;
         listener.set_nonblocking(true).map_err(|e| KeeperError::io("binding", &path, e))?;
+        self.bound = identity(fs::symlink_metadata(&path));
         Ok(listener)
+    }
+
+    /// Whether the socket in the folder is still ours.
+    pub(super) fn is_in_place(&self) -> bool {
+        identity(fs::symlink_metadata(socket_path(&self.dir, self.uuid))) == self.bound
+    }
+
+    /// Takes the place again after somebody has removed the folder or what is in it, so that the
+    /// next daemon finds us. `AlreadyRunning` when another keeper has it meanwhile.
+    pub(super) fn restore(&mut self) -> Result<UnixListener, KeeperError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
+        made.map_err(|e| KeeperError::io("making", &self.dir, e))?;
+        let lock = fs::symlink_metadata(named(&self.dir, self.uuid, "lock"));
+        if identity(lock) == identity(self.lock.metadata()) {
+            check_private(&self.dir)?;
+        } else {
+            // The guard keeps the old one. Should we die, the next keeper sees to what is left.
+            self.lock = Self::claim(&self.dir, self.uuid)?.lock;
+        }
+        self.listen()
     }
 
     /// Takes the socket away, so that nobody waits on a keeper that has gone.
     pub(super) fn unlisten(&self) {
+        if !self.is_in_place() {
+            return;
+        }
         // If it cannot be removed, the next keeper finds it stale and replaces it.
         let _left = fs::remove_file(socket_path(&self.dir, self.uuid));
     }
@@ -142,6 +170,10 @@ impl Home {
         file.write_all(head.as_bytes()).map_err(failed)?;
         Ok(Registry { file, start: head.len() as u64, used: Vec::new() })
     }
+}
+
+fn identity(meta: io::Result<fs::Metadata>) -> Option<(u64, u64)> {
+    meta.ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// The folder must be ours alone, and not reached through a link.
@@ -197,6 +229,11 @@ impl Registry {
             }
             self.write(place, &format!("{:LINE$}", "\n"));
         }
+    }
+
+    /// The processes in it.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.used.iter().flatten().copied()
     }
 
     fn write(&self, place: usize, line: &str) {
@@ -318,6 +355,33 @@ mod tests {
         assert_eq!(former.cgroup.as_deref(), Some(Path::new("/somewhere")));
         assert!(former.same_boot);
         assert_eq!(former.processes, [(me.as_raw(), start_time(me).unwrap())]);
+    }
+
+    #[test]
+    fn a_removed_place_is_taken_again_unless_another_keeper_has_it() {
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("r");
+        let make = || fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        make();
+        let mut home = Home::claim(&dir, Uuid::nil()).unwrap();
+        let _first = home.listen().unwrap();
+        assert!(home.is_in_place());
+        fs::remove_file(socket_path(&dir, Uuid::nil())).unwrap();
+        assert!(!home.is_in_place());
+        let _second = home.restore().unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        let _third = home.restore().unwrap();
+        assert!(home.is_in_place());
+        UnixStream::connect(socket_path(&dir, Uuid::nil())).unwrap();
+
+        fs::remove_dir_all(&dir).unwrap();
+        make();
+        let mut other = Home::claim(&dir, Uuid::nil()).unwrap();
+        let _others = other.listen().unwrap();
+        assert!(!home.is_in_place());
+        assert!(matches!(home.restore(), Err(KeeperError::AlreadyRunning)));
+        home.unlisten();
+        assert!(other.is_in_place(), "a keeper removes no other's socket");
     }
 
     #[test]

@@ -329,9 +329,7 @@ impl Control {
             // A peer that does not take the reason goes without it.
             let _untold = peer.flush();
         }
-        if self.session == Some(slot) {
-            self.session = None;
-        }
+        self.close_session(slot);
     }
 
     fn hang_up(&mut self, slot: u64, hangup: &Hangup) {
@@ -342,8 +340,13 @@ impl Control {
             }
         }
         self.peers.remove(&slot);
+        self.close_session(slot);
+    }
+
+    fn close_session(&mut self, slot: u64) {
         if self.session == Some(slot) {
             self.session = None;
+            self.keep_place();
         }
     }
 

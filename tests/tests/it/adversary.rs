@@ -95,3 +95,22 @@ fn a_removed_log_folder_hides_no_verdict() {
     let dropped = &receipt(&home, 1)["dropped_bytes"];
     assert_eq!(*dropped, 5, "what is not kept is counted");
 }
+
+#[test]
+fn a_removed_runtime_folder_loses_no_running_task() {
+    for attribution in ["auto", "reaper"] {
+        let home = Home::new();
+        let flags = ["--attribution", attribution];
+        let daemon = home.start_with(&flags);
+        let line = "while [ ! -e go ]; do sleep 0.1; done; exit 6";
+        let id = home.submit(["--shell", "--", line]);
+        let (pid, keeper) = (home.running(id), home.keeper());
+        fs::remove_dir_all(home.runtime_dir().join("capsule")).unwrap();
+        daemon.kill();
+        let _daemon = home.start_with(&flags);
+        assert_eq!(home.keeper(), keeper, "the keeper is found again");
+        assert_eq!(home.running(id), pid);
+        fs::write(home.path("h/go"), "").unwrap();
+        assert_eq!(home.ended(id)["reason"], "exit 6", "{attribution}");
+    }
+}
