@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -275,8 +276,10 @@ fn keeper_access(
 /// Starts the keeper: the only process that the daemon starts itself. Returns when it listens.
 #[expect(clippy::disallowed_methods, reason = "the keeper is started here and nowhere else")]
 fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
-    let program = std::env::current_exe()?;
-    let output = Command::new(&program)
+    let name = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("capsuled"));
+    // Our own file also after an upgrade has put another in its place, or has taken it away.
+    let output = Command::new("/proc/self/exe")
+        .arg0(name)
         .args(args.argv())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -93,7 +93,10 @@ impl Dispatcher {
                     tracing::warn!("the keeper is gone");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the keeper cannot be reached");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the keeper cannot be reached"
+                    );
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         _ = self.quit.changed() => return Ok(()),

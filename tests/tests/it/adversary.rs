@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use capsule_tests::Home;
+use capsule_tests::{Home, processes, wait_for};
+use nix::sys::signal::Signal;
 
 /// The last attempt's receipt.
 fn receipt(home: &Home, id: u64) -> serde_json::Value {
@@ -113,4 +114,25 @@ fn a_removed_runtime_folder_loses_no_running_task() {
         fs::write(home.path("h/go"), "").unwrap();
         assert_eq!(home.ended(id)["reason"], "exit 6", "{attribution}");
     }
+}
+
+#[test]
+fn a_replaced_program_can_still_start_its_keeper() {
+    let home = Home::new();
+    let program = home.path("h/capsuled");
+    fs::copy(home.program("capsuled"), &program).unwrap();
+    let shell = format!("exec {} run --slots 2 >h/said 2>&1", program.display());
+    let daemon = home.shell(&shell).cwd(home.path("")).start();
+    let keeper = || home.capsule(["status", "--json"]).run().exits(0).json()["keeper"].clone();
+    let connected = || {
+        let up = home.capsule(["status", "--quiet"]).run().code() == 0;
+        (up && keeper()["connected"] == true).then(|| home.keeper())
+    };
+    let (first, _) = wait_for("the daemon is up", connected);
+    fs::remove_file(&program).unwrap();
+    processes::send(first, Signal::SIGKILL);
+    wait_for("another keeper is up", || connected().filter(|(pid, _)| *pid != first));
+    home.capsule(["run", "--", "echo", "well"]).run().exits(0);
+    daemon.signal(Signal::SIGTERM);
+    daemon.end();
 }
