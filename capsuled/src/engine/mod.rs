@@ -29,7 +29,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::disk::Disk;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-pub use self::records::{Tombstone, attempts, task, tombstone};
+pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
+pub use self::recover::Recovered;
 pub use self::request::{
     Acted, Effect, EngineError, How, KnownAttempt, NewTask, QueueChange, Refusal, SubmitError,
     Submitted,
@@ -86,8 +87,8 @@ pub struct Parts {
     pub side: SideFiles,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// How many attempts may run at once.
-    pub slots: u32,
+    /// What the store holds, and how many attempts may run at once.
+    pub recovered: Recovered,
     /// Names this boot of the machine (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
     /// The state directory: its disk must not fill up.
@@ -95,7 +96,7 @@ pub struct Parts {
 }
 
 impl Engine {
-    /// Rebuilds the book from the store and starts the engine's thread. Effects come out of the
+    /// Makes the book of what was recovered and starts the engine's thread. Effects come out of the
     /// receiver, each when its reason is durable.
     ///
     /// # Errors
@@ -103,8 +104,8 @@ impl Engine {
     pub fn start(
         parts: Parts,
     ) -> Result<(Self, EngineThread, mpsc::UnboundedReceiver<Effect>), EngineError> {
-        let Parts { store, side, clock, slots, boot_id, state_dir } = parts;
-        let (book, carry) = recover::rebuild(&*store, slots)?;
+        let Parts { store, side, clock, recovered, boot_id, state_dir } = parts;
+        let (book, carry) = recovered.finish(&*store)?;
         let feed = Feed::new(carry.seq);
         let shared = Arc::new(Shared {
             apps: RwLock::new(Arc::new(book.apps.clone())),

@@ -137,7 +137,7 @@ pub(super) fn sweep(cgroups: Option<&Base>) {
     }
 }
 
-fn is_reaper(pid: i32) -> bool {
+pub(super) fn is_reaper(pid: i32) -> bool {
     std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"capsule-reaper\n")
 }
 

@@ -8,6 +8,7 @@ use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
 use tonic::{Request, Response, Status};
 
+use super::request::search::Search;
 use super::request::{submit, targets};
 use super::status::Refused;
 use super::stream::{tail, watch};
@@ -71,17 +72,23 @@ impl Tasks for Api {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListReply> {
         let request = request.into_inner();
+        let search = Search::of(request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let limit = match usize::try_from(request.limit).unwrap_or(PAGE_MAX) {
             0 => PAGE,
             limit => limit.min(PAGE_MAX),
         };
-        let (total, mut ids) = {
+        let wanted = if request.count_only { 0 } else { limit + 1 };
+        let before = request.before.map(TaskId);
+        let (total, mut ids) = if search.is_empty() {
             let book = self.engine.book();
             let total = book.count(&filter);
-            let wanted = if request.count_only { 0 } else { limit + 1 };
-            let before = request.before.map(TaskId);
             (total, book.newest(&filter, before).take(wanted).collect::<Vec<_>>())
+        } else {
+            let all = self.engine.book().newest(&filter, None).collect();
+            let all = search.keep(&self.engine, all)?;
+            let page = all.iter().filter(|id| before.is_none_or(|before| **id < before));
+            (all.len() as u64, page.take(wanted).copied().collect())
         };
         let more = ids.len() > limit;
         ids.truncate(limit);
@@ -162,6 +169,7 @@ impl Tasks for Api {
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::ActionReply> {
         let request = request.into_inner();
+        let search = Search::of(request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let now = self.engine.now();
         let oldest = request.older_than_ms.map(Span);
@@ -175,9 +183,9 @@ impl Tasks for Api {
                             && oldest.is_none_or(|span| now.since(entry.at) >= span)
                     })
                 })
-                .skip(keep)
                 .collect()
         };
+        let ids = search.keep(&self.engine, ids)?.into_iter().skip(keep).collect();
         self.remove_tasks(ids, request.dry_run).await
     }
 
@@ -220,8 +228,8 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        let view = convert::view(task, &self.engine.book(), self.engine.now());
-        self.with_progress(view)
+        let waiting = self.engine.book().waiting(task, self.engine.now());
+        self.with_progress(convert::view(task, waiting))
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -231,7 +239,7 @@ impl Api {
             let book = self.engine.book();
             for id in ids {
                 if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&task, &book, now));
+                    views.push(convert::view(&task, book.waiting(&task, now)));
                 }
             }
         }

@@ -5,6 +5,7 @@ use capsule_core::task::{Status, Task};
 use capsule_proto::v1;
 
 use super::peer::Peer;
+use super::search::Search;
 use crate::book::Filter;
 use crate::engine::{self, Engine};
 use crate::rpc::convert;
@@ -42,12 +43,13 @@ pub(in crate::rpc) fn all(
     if !targets.ids.is_empty() {
         return targets.ids.iter().map(|text| one(engine, text, peer)).collect();
     }
+    let search = Search::of(targets.filter.as_ref());
     let filter = convert::filter(targets.filter);
-    if filter.is_empty() && !targets.all {
+    if filter.is_empty() && search.is_empty() && !targets.all {
         return Err(Refused::invalid("no task is named").hint("capsule list"));
     }
-    let book = engine.book();
-    Ok(book.newest(&filter, None).collect())
+    let ids = engine.book().newest(&filter, None).collect();
+    search.keep(engine, ids)
 }
 
 /// The record of a task that one id names.
