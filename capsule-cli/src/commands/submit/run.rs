@@ -34,7 +34,6 @@ impl RunArgs {
         if reply.merged || reply.existing {
             context.ui.talk(&crate::ui::task::submitted(&context.ui, &reply));
         }
-        let program = program || is_program(context, &client, &task.name).await;
         let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
         let data = if program { Data::Output } else { Data::Result };
         // One that was there before is somebody else's to cancel.
@@ -42,10 +41,4 @@ impl RunArgs {
         let how = How { detach, by_code, data };
         Box::pin(follow::follow(context, &client, task, how)).await
     }
-}
-
-/// The task's definition is a command: its stdout is what the user wants to see.
-async fn is_program(context: &Context, client: &crate::client::Client, name: &str) -> bool {
-    let found = definition::fetch(client, context.app(), name).await.unwrap_or_default();
-    found.first().is_some_and(|definition| !definition.command.is_empty())
 }
