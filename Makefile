@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
-UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/user
+UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
 
 .PHONY: help build test demo bench mutants lint deny release install uninstall
 

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
-use crate::engine::{Engine, EngineThread, Parts};
+use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
-use crate::store::{SideFiles, SledStore, StateDir, StoreError};
+use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -78,16 +78,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     make_private(&runtime_dir)?;
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
-    let started = jiff::Timestamp::from_microsecond(clock.now().0).context("reading the clock")?;
-    let opened = SledStore::open(&state, started).map_err(explain)?;
-    tracing::info!(state_dir = %state.root().display(), records = ?opened.found.records, "the store is whole");
+    let (opened, recovered) = open_store(&state, args.slots.unwrap_or_else(cores))?;
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
         store: Arc::new(opened.store),
         side,
         clock: Arc::new(clock),
-        slots: args.slots.unwrap_or_else(cores),
+        recovered,
         boot_id: boot_id(),
         state_dir: state.root().to_path_buf(),
     };
@@ -128,6 +126,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.shutdown_timeout(FAREWELL);
     drop(state);
     ended
+}
+
+/// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
+fn open_store(state: &StateDir, slots: u32) -> anyhow::Result<(Opened, Recovered)> {
+    let now = SystemClock.now();
+    let now = jiff::Timestamp::from_microsecond(now.0).context("reading the clock")?;
+    let mut recovered = Recovered::new(slots);
+    let mut visit = |table, key: &[u8], value: &[u8]| recovered.take(table, key, value);
+    let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(explain)?;
+    let (state_dir, records) = (state.root().display(), &opened.found.records);
+    tracing::info!(%state_dir, ?records, "the store is whole");
+    Ok((opened, recovered))
 }
 
 struct Running {

@@ -81,28 +81,9 @@ pub fn attempts(store: &dyn Store, task: &Task) -> Result<Vec<AttemptRecord>, En
     Ok(found)
 }
 
-/// Visits every task, lowest id first.
-pub(super) fn all_tasks(store: &dyn Store, mut each: impl FnMut(Task)) -> Result<(), EngineError> {
-    let mut failed = None;
-    store.scan(Table::Task, KeyRange::ALL, &mut |key, value| {
-        let id = TaskId(number(key));
-        match decode(id, value) {
-            Ok(task) => each(task),
-            Err(error) => failed = Some(error),
-        }
-        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    failed.map_or(Ok(()), Err)
-}
-
-/// The highest id that a removed task had.
-pub(super) fn last_tombstone(store: &dyn Store) -> Result<u64, StoreError> {
-    let mut last = 0;
-    store.scan_back(Table::Tombstone, KeyRange::ALL, &mut |key, _| {
-        last = number(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(last)
+/// The task under a key.
+pub(super) fn decode_task(key: &[u8], value: &[u8]) -> Result<Task, EngineError> {
+    decode(TaskId(number(key)), value)
 }
 
 const ID_FLOOR: &[u8] = b"id_floor";
@@ -123,7 +104,8 @@ fn decode<T: for<'a> Decode<'a, ()>>(id: TaskId, bytes: &[u8]) -> Result<T, Engi
     minicbor::decode(bytes).map_err(|_| EngineError::Record(id))
 }
 
-fn number(key: &[u8]) -> u64 {
+/// The id that a key of a task or a tombstone is.
+pub(super) fn number(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 

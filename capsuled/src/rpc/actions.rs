@@ -27,7 +27,7 @@ impl Api {
             let now = self.engine.now();
             let mut results = Vec::with_capacity(ids.len());
             for id in ids {
-                let task = engine::task(self.engine.store(), id).map_err(Refused::from)?;
+                let task = self.engine.task(id).map_err(Refused::from)?;
                 let decided = capsule_core::decide(task.as_ref(), &command, now);
                 let result = match (decided, &task) {
                     (Ok(_), Some(task)) => Ok(task.clone()),
@@ -96,7 +96,7 @@ impl Api {
     ) -> Answer<v1::ActionReply> {
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(task) = engine::task(self.engine.store(), id).map_err(Refused::from)? else {
+            let Some(task) = self.engine.task(id).map_err(Refused::from)? else {
                 continue;
             };
             let payload = match &task.spec.payload {

@@ -14,7 +14,7 @@ use crate::work::Work;
 
 impl Api {
     pub(super) fn submit_reply(&self, submitted: Submitted) -> v1::SubmitReply {
-        let Submitted { task, how } = submitted;
+        let Submitted { task, how, waiting } = submitted;
         let (mut merged, mut existing, mut arguments_differ) = (false, false, false);
         let note = match how {
             How::Created => String::new(),
@@ -38,7 +38,7 @@ impl Api {
         v1::SubmitReply {
             lock_policy: convert::lock_policy(task.spec.lock_policy).into(),
             payload_json: self.payload_of(&task).map(|(_, json)| json).unwrap_or_default(),
-            task: Some(self.view(&task)),
+            task: Some(self.with_progress(convert::view(&task, waiting))),
             merged,
             existing,
             arguments_differ,

@@ -228,8 +228,8 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        let view = convert::view(task, &self.engine.book(), self.engine.now());
-        self.with_progress(view)
+        let waiting = self.engine.book().waiting(task, self.engine.now());
+        self.with_progress(convert::view(task, waiting))
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -239,7 +239,7 @@ impl Api {
             let book = self.engine.book();
             for id in ids {
                 if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&task, &book, now));
+                    views.push(convert::view(&task, book.waiting(&task, now)));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::tree::{none, read, root};
+use crate::tree::{files, none, read, root};
 
 #[test]
 fn the_map_names_every_module_and_stays_short() {
@@ -12,6 +12,8 @@ fn the_map_names_every_module_and_stays_short() {
     for source in
         ["capsule-core/src", "capsuled/src", "capsule-cli/src", "capsule-cli/src/commands"]
     {
+        let (member, _) = source.split_once('/').unwrap();
+        let map = section(&map, member);
         for entry in fs::read_dir(root().join(source)).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();
             let known = if entry.file_type().unwrap().is_dir() {
@@ -25,6 +27,28 @@ fn the_map_names_every_module_and_stays_short() {
         }
     }
     none("modules that ARCHITECTURE.md does not name", &missing);
+}
+
+#[test]
+fn paths_on_the_map_lead_somewhere() {
+    let map = read("ARCHITECTURE.md");
+    let paths: Vec<String> =
+        files().into_iter().map(|source| format!("/{}", source.path)).collect();
+    let missing: Vec<String> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('/') && !word.contains([' ', '<', '*', '$', ':']))
+        .filter(|word| !paths.iter().any(|path| path.contains(&format!("/{word}"))))
+        .map(str::to_owned)
+        .collect();
+    none("paths in ARCHITECTURE.md that are nowhere", &missing);
+}
+
+/// What the code map says of one member.
+fn section<'a>(map: &'a str, member: &str) -> &'a str {
+    let start = map.find(&format!("### `{member}/`")).unwrap_or(map.len());
+    map[start..].split("\n### ").next().unwrap_or_default()
 }
 
 #[test]

@@ -78,8 +78,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/engine/mod.rs",
         "capsuled/src/keeper/writer.rs",
-        "capsuled/src/rpc/tail.rs",
-        "capsuled/src/rpc/watch.rs",
+        "capsuled/src/rpc/stream/",
         "capsuled/src/runner/link.rs",
         "capsule-cli/",
     ];
@@ -90,7 +89,7 @@ fn tasks_and_threads_start_at_known_places() {
 #[test]
 fn neighbours_do_not_know_each_other() {
     let rules: [(&str, &[&str]); 4] = [
-        ("capsuled/src/dispatcher/", &["crate::rpc", "crate::logs", "Queue"]),
+        ("capsuled/src/dispatcher/", &["crate::rpc", "capsule_proto", "Queue"]),
         ("capsuled/src/runner/", &["crate::engine", "crate::book", "crate::store", "capsule_core"]),
         ("capsuled/src/book/", &["crate::store", "crate::rpc", "crate::keeper", "crate::engine"]),
         ("capsuled/src/engine/", &["crate::rpc", "crate::keeper", "crate::runner", "crate::jail"]),

@@ -6,10 +6,13 @@ use crate::tree::{files, none, read, rust};
 
 /// Files over 400 lines, each with the reason why it is not cut. Nothing may pass 600.
 const LARGE: [(&str, &str); 4] = [
+    (
+        "capsule-cli/tests/cli/daemon.rs",
+        "a daemon played by the tests: one service, one handler a call",
+    ),
     ("capsuled/src/keeper/control.rs", "one event loop; each arm is short"),
     ("capsuled/src/keeper/life.rs", "one state machine over an attempt's life"),
     ("capsuled/src/keeper/wire.rs", "all messages of one protocol, side by side"),
-    ("capsuled/src/rpc/tasks.rs", "one service, one handler a call"),
 ];
 
 const SIZE_MAX: usize = 600;
@@ -83,12 +86,12 @@ fn every_member_has_the_lints() {
 #[test]
 fn one_word_for_each_thing() {
     let mut wrong = Vec::new();
-    for source in rust() {
+    for source in files() {
         let module = source.path.rsplit('/').next().unwrap();
         if ["util", "helper", "manager", "common", "misc"].iter().any(|bad| module.contains(bad)) {
             wrong.push(format!("{}: says nothing", source.path));
         }
-        if source.path.starts_with("tests/tests/tidy/") {
+        if source.is_in(&["tests/tests/tidy/", "Cargo.lock", "LICENSE"]) {
             continue;
         }
         for (at, line) in source.text.lines().enumerate() {

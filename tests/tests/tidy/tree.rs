@@ -92,7 +92,7 @@ pub(crate) fn shipped() -> Vec<Source> {
 /// All Rust files.
 pub(crate) fn rust() -> Vec<Source> {
     let mut sources = files();
-    sources.retain(|source| source.path.ends_with(".rs"));
+    sources.retain(|source| Path::new(&source.path).extension().is_some_and(|end| end == "rs"));
     sources
 }
 

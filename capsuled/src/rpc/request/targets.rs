@@ -55,7 +55,7 @@ pub(in crate::rpc) fn all(
 /// The record of a task that one id names.
 pub(in crate::rpc) fn load(engine: &Engine, text: &str, peer: &Peer) -> Result<Task, Refused> {
     let id = one(engine, text, peer)?;
-    engine::task(engine.store(), id)?.ok_or_else(|| missing(engine, id))
+    engine.task(id)?.ok_or_else(|| missing(engine, id))
 }
 
 fn known(engine: &Engine, id: TaskId) -> Result<TaskId, Refused> {
@@ -93,7 +93,7 @@ fn by_uuid(engine: &Engine, text: &str) -> Result<TaskId, Refused> {
     let ids: Vec<TaskId> = engine.book().entries.keys().rev().copied().collect();
     let mut found = None;
     for id in ids {
-        if let Some(task) = engine::task(engine.store(), id)?
+        if let Some(task) = engine.task(id)?
             && matches(task.uuid)
             && let Some(other) = found.replace(id)
         {
