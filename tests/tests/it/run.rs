@@ -198,20 +198,28 @@ fn ctrl_c_cancels_and_a_second_one_leaves() {
     run.end().exits(143);
     assert_eq!(home.show(1)["status"], "cancelled");
 
+    for id in 2..6 {
+        let run = home.capsule(["run", "--", "sleep", "1000"]).start();
+        home.known(id);
+        run.signal(Signal::SIGINT);
+        run.end();
+        assert_eq!(home.show(id)["status"], "cancelled", "also in the first moment");
+    }
+
     let stubborn = "trap '' TERM; touch armed; while :; do sleep 0.1; done";
     let run = home.capsule(["run", "--shell", "--", stubborn]).start();
     wait_for("the trap is set", || home.path("h/armed").exists().then_some(()));
     run.signal(Signal::SIGINT);
-    wait_for("the cancel is known", || (home.show(2)["cancelling"] == true).then_some(()));
+    wait_for("the cancel is known", || (home.show(6)["cancelling"] == true).then_some(()));
     run.signal(Signal::SIGINT);
     let left = run.end().exits(130);
-    assert!(left.errors().contains("2 goes on: capsule tail 2"), "{}", left.errors());
-    assert_eq!(home.show(2)["status"], "running");
+    assert!(left.errors().contains("6 goes on: capsule tail 6"), "{}", left.errors());
+    assert_eq!(home.show(6)["status"], "running");
 
     let run = home.capsule(["run", "--detach-on-interrupt", "--", "sleep", "1000"]).start();
-    home.running(3);
+    home.running(7);
     run.signal(Signal::SIGINT);
     run.end().exits(130);
-    assert_eq!(home.show(3)["status"], "running");
-    assert_eq!(home.show(3)["cancelling"], false);
+    assert_eq!(home.show(7)["status"], "running");
+    assert_eq!(home.show(7)["cancelling"], false);
 }
