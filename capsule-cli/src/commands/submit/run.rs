@@ -26,6 +26,7 @@ impl RunArgs {
     async fn queue_and_follow(&self, context: &Context, program: bool) -> Result<Exit, CliError> {
         let request = request(context, &self.what)?;
         let client = context.client().await?;
+        let interrupts = follow::interrupts()?;
         let reply = send(context, &client, &self.what, request).await?;
         if self.what.dry_run {
             return show_plan(context, &reply);
@@ -39,6 +40,6 @@ impl RunArgs {
         // One that was there before is somebody else's to cancel.
         let detach = self.detach_on_interrupt || reply.merged || reply.existing;
         let how = How { detach, by_code, data };
-        Box::pin(follow::follow(context, &client, task, how)).await
+        Box::pin(follow::follow(context, &client, task, how, interrupts)).await
     }
 }
