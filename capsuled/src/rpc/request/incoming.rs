@@ -59,12 +59,12 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             match std::task::ready!(self.listener.poll_accept(cx)) {
-                Ok((stream, _)) => match Arc::clone(&self.free).try_acquire_owned() {
-                    Ok(place) => {
+                Ok((stream, _)) => {
+                    if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
                         return Poll::Ready(Some(Ok(Connection { stream, _place: place })));
                     }
-                    Err(_) => tracing::warn!("too many connections: one is closed"),
-                },
+                    tracing::warn!("too many connections: one is closed");
+                }
                 Err(error) if lacks_room(&error) => {
                     tracing::error!(%error, "cannot accept a connection");
                     self.pause = Some(Box::pin(sleep(PAUSE)));
