@@ -41,11 +41,11 @@ fn named(dir: &Path, uuid: Uuid, kind: &str) -> PathBuf {
     dir.join(format!("keeper-{}.{kind}", short(uuid)))
 }
 
-/// The first eight hex digits of a store's id.
+/// The last twelve hex digits of a store's id. The first ones are the time of its making, so that
+/// two stores made within a minute would share a keeper's socket and cgroup.
 pub(super) fn short(uuid: Uuid) -> String {
     let mut text = uuid.simple().to_string();
-    text.truncate(8);
-    text
+    text.split_off(20)
 }
 
 /// The right to be the keeper of one store, held by guard and keeper together.
@@ -305,6 +305,12 @@ mod tests {
         Former::parse(&text).kill_processes();
         let other_boot = format!("boot other\ncgroup \n{me} {}\n", start_time(me).unwrap());
         Former::parse(&other_boot).kill_processes();
+    }
+
+    #[test]
+    fn stores_made_at_the_same_time_have_names_of_their_own() {
+        let made: std::collections::HashSet<_> = (0..100).map(|_| short(Uuid::now_v7())).collect();
+        assert_eq!(made.len(), 100);
     }
 
     #[test]
