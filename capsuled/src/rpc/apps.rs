@@ -32,8 +32,11 @@ impl Apps for Api {
             lines.push(format!("~ folder {} → {}", before.dir, request.dir));
         }
         let warnings = warnings(&definitions);
-        let number = before.as_ref().map_or(0, |revision| revision.number);
         let changed = before.is_none() || !lines.is_empty();
+        let number = match before.as_ref().filter(|_| !changed) {
+            Some(revision) => revision.number,
+            None => self.engine.book().apps.get(&app).map_or(1, App::next_number),
+        };
         let mut reply = v1::DeployReply {
             app: app.clone(),
             revision: number,
@@ -83,8 +86,9 @@ impl Apps for Api {
         if self.engine.book().apps.get(&app).is_none() {
             return Err(unknown_app(&app).into());
         }
-        self.engine.remove_app(app).await.map_err(Refused::from)?;
-        Ok(Response::new(v1::RemoveAppReply { cancelled: 0 }))
+        self.engine.remove_app(app.clone()).await.map_err(Refused::from)?;
+        let waiting = self.engine.book().waiting_of(&app);
+        Ok(Response::new(v1::RemoveAppReply { waiting }))
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Answer<v1::DeployReply> {

@@ -4,5 +4,6 @@
 
 mod adoption;
 mod kill;
+mod queue;
 mod rounds;
 mod run;
