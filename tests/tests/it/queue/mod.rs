@@ -3,6 +3,8 @@
 
 mod deploy;
 mod flags;
+mod locks;
+mod retry;
 
 use std::fs;
 use std::path::PathBuf;
@@ -55,7 +57,7 @@ impl Queue {
     /// What such a call prints as JSON when all goes well.
     #[track_caller]
     fn json(&self, line: &str) -> Value {
-        self.say(line).args(["--json"]).run().exits(0).json()
+        self.say(&format!("--format=json {line}")).run().exits(0).json()
     }
 
     /// Submits by such words and gives the reply.
