@@ -3,8 +3,10 @@
 
 mod deploy;
 mod flags;
+mod lists;
 mod locks;
 mod retry;
+mod waits;
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +30,14 @@ impl Queue {
 
     /// A daemon with eight slots, and the app `demo` with these tables.
     fn with(tasks: &str) -> Self {
-        let queue = Self::bare();
+        Self::with_slots("8", tasks)
+    }
+
+    /// A daemon with so many slots, and the app `demo` with these tables.
+    fn with_slots(slots: &str, tasks: &str) -> Self {
+        let home = Home::new();
+        let daemon = Some(home.start_with(&["--slots", slots]));
+        let queue = Self { home, daemon };
         queue.deploy(tasks).exits(0);
         queue
     }
