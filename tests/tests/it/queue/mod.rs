@@ -5,6 +5,7 @@ mod deploy;
 mod flags;
 mod lists;
 mod locks;
+mod program;
 mod retry;
 mod waits;
 
