@@ -80,12 +80,16 @@ impl Tasks for Api {
             0 => PAGE,
             limit => limit.min(PAGE_MAX),
         };
-        let (total, mut ids) = {
+        let wanted = if request.count_only { 0 } else { limit + 1 };
+        let before = request.before.map(TaskId);
+        let (total, mut ids) = if filter.text.is_empty() {
             let book = self.engine.book();
-            let total = book.count(&filter);
-            let wanted = if request.count_only { 0 } else { limit + 1 };
-            let before = request.before.map(TaskId);
-            (total, book.newest(&filter, before).take(wanted).collect::<Vec<_>>())
+            let ids: Vec<TaskId> = book.newest(&filter, before).take(wanted).collect();
+            (book.count(&filter), ids)
+        } else {
+            let all = targets::matching(&self.engine, &filter, None)?;
+            let below = all.iter().copied().filter(|id| before.is_none_or(|end| *id < end));
+            (u64::try_from(all.len()).unwrap_or(u64::MAX), below.take(wanted).collect())
         };
         let more = ids.len() > limit;
         ids.truncate(limit);
@@ -170,18 +174,16 @@ impl Tasks for Api {
         let now = self.engine.now();
         let oldest = request.older_than_ms.map(Span);
         let keep = request.keep.and_then(|keep| usize::try_from(keep).ok()).unwrap_or(0);
-        let ids: Vec<TaskId> = {
+        let mut ids = targets::matching(&self.engine, &filter, None)?;
+        {
             let book = self.engine.book();
-            book.newest(&filter, None)
-                .filter(|id| {
-                    book.entries.get(id).is_some_and(|entry| {
-                        entry.status.is_ended()
-                            && oldest.is_none_or(|span| now.since(entry.at) >= span)
-                    })
+            ids.retain(|id| {
+                book.entries.get(id).is_some_and(|entry| {
+                    entry.status.is_ended() && oldest.is_none_or(|span| now.since(entry.at) >= span)
                 })
-                .skip(keep)
-                .collect()
-        };
+            });
+        }
+        let ids = ids.into_iter().skip(keep).collect();
         self.remove_tasks(ids, request.dry_run).await
     }
 

@@ -151,7 +151,8 @@ impl Watch {
             let ids: Vec<TaskId> = book.newest(&self.filter, None).take(self.limit).collect();
             (cursor, self.api.engine.feed().latest(), ids, crate::rpc::daemon::counts(&book))
         };
-        for view in self.api.views(&ids).unwrap_or_default() {
+        let views = self.api.views(&ids).unwrap_or_default();
+        for view in views.into_iter().filter(|view| self.mentions(view)) {
             self.send(Seq(view.seq), 0, Event::Task(view)).await?;
         }
         self.send(seq, 0, Event::Ready(v1::Counts { by_status: counts })).await?;
@@ -168,10 +169,10 @@ impl Watch {
             let wanted = {
                 let book = self.api.engine.book();
                 let entry = book.entries.get(&change.task);
-                entry.is_some_and(|entry| self.filter.matches(&book, entry) || self.by_status())
+                entry.is_some_and(|entry| self.any_status().matches(&book, entry))
             };
             let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
-                Some(view) if wanted => Event::Task(view),
+                Some(view) if wanted && self.mentions(&view) => Event::Task(view),
                 None if change.status.is_none() => Event::Removed(change.task.0),
                 Some(_) | None => continue,
             };
@@ -181,8 +182,12 @@ impl Watch {
     }
 
     /// A task that leaves the wanted statuses must be told too, or a view would keep it.
-    fn by_status(&self) -> bool {
-        !self.filter.statuses.is_empty()
+    fn any_status(&self) -> Filter {
+        Filter { statuses: Vec::new(), ..self.filter.clone() }
+    }
+
+    fn mentions(&self, view: &v1::TaskView) -> bool {
+        self.filter.mentions([&view.name, &view.display_name, &view.summary])
     }
 
     async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {
