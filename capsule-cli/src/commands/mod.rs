@@ -54,9 +54,25 @@ pub(crate) fn main() -> Exit {
     }) {
         Ok(exit) => exit,
         Err(error) => {
+            let error = with_help(error);
             ui::error::tell(&error, as_json);
             error.exit()
         }
+    }
+}
+
+/// A command line that makes no sense is sent to the help of its verb, unless it has a better hint.
+fn with_help(error: CliError) -> CliError {
+    match &error {
+        CliError::Told(told) if told.exit == Exit::Usage && told.hints.is_empty() => {}
+        CliError::Told(_) | CliError::Usage(_) | CliError::BrokenPipe => return error,
+    }
+    let mut words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    let known = Cli::command();
+    match words.find_map(|word| known.find_subcommand(&word).map(|verb| verb.get_name().to_owned()))
+    {
+        Some(verb) => error.hint(format!("capsule {verb} --help")),
+        None => error.hint("capsule --help"),
     }
 }
 

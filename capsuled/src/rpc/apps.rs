@@ -21,7 +21,7 @@ impl Apps for Api {
         let (named, definitions) = parse(&request.manifest).map_err(|error| {
             let place =
                 if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
-            Refused::invalid(format!("{place}: {error}"))
+            Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
         })?;
         let app = if request.name.is_empty() { named } else { request.name };
         capsule_core::spec::name("app", &app).map_err(Refused::from)?;

@@ -86,6 +86,7 @@ fn missing(engine: &Engine, id: TaskId) -> Refused {
             let day = jiff::Timestamp::from_microsecond(stone.removed.0)
                 .map_or_else(|_| "some day".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
             Refused::not_found(format!("task {id} is {}, pruned on {day}", stone.status))
+                .hint("capsule list")
         }
         Ok(None) => Refused::not_found(format!("there is no task {id}")).hint("capsule list"),
         Err(error) => error.into(),

@@ -3,6 +3,7 @@
 
 mod deploy;
 mod flags;
+mod hints;
 mod lists;
 mod locks;
 mod program;
