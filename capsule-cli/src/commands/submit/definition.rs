@@ -167,7 +167,8 @@ pub(super) fn command(definition: &Definition, verb: &str) -> Command {
             command = command.arg(arg.clone().help_heading("Capsule options"));
         }
     }
-    command
+    // Errors name `--help` as long as no parameter is called so.
+    command.disable_help_flag(taken.contains("help"))
 }
 
 /// Flags of ours that make sense beside a task's name.
