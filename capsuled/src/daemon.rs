@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
-use crate::engine::{Engine, EngineThread, Parts};
+use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
-use crate::store::{SideFiles, SledStore, StateDir, StoreError};
+use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -37,9 +37,21 @@ pub struct RunArgs {
     /// How many processes run at once [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+    /// Who starts the keeper.
+    #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
+    pub keeper: Option<KeeperStart>,
     /// How processes are attributed to attempts.
     #[arg(long, value_enum, default_value = "auto", hide = true)]
     pub attribution: Option<Choice>,
+}
+
+/// Who starts the keeper, which owns all processes of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeeperStart {
+    /// The daemon, when none runs.
+    Own,
+    /// A service manager: the daemon waits for it.
+    External,
 }
 
 /// The longest path that a Unix socket takes (unix(7): 108 bytes with the ending zero).
@@ -66,37 +78,25 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     make_private(&runtime_dir)?;
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
-    let started = jiff::Timestamp::from_microsecond(clock.now().0).context("reading the clock")?;
-    let opened = SledStore::open(&state, started).map_err(explain)?;
-    tracing::info!(state_dir = %state.root().display(), records = ?opened.found.records, "the store is whole");
+    let (opened, recovered) = open_store(&state, args.slots.unwrap_or_else(cores))?;
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
         store: Arc::new(opened.store),
         side,
         clock: Arc::new(clock),
-        slots: args.slots.unwrap_or_else(cores),
+        recovered,
         boot_id: boot_id(),
         state_dir: state.root().to_path_buf(),
     };
     let (engine, thread, effects) = Engine::start(parts)?;
-    let keeper_args = KeeperArgs {
-        runtime_dir: runtime_dir.clone(),
-        uuid: store_uuid,
-        attribution: args.attribution.unwrap_or(Choice::Auto),
-        linger_secs: 60,
-    };
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
-        access: KeeperAccess {
-            socket: keeper::socket_path(&runtime_dir, store_uuid),
-            store: store_uuid,
-            logs: logs.handle()?,
-            start: Arc::new(move || start_keeper(&keeper_args)),
-        },
+        access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
+        logs: Arc::clone(&logs),
         surroundings: Surroundings {
             work: state.work(),
             socket: std::path::absolute(&socket)?,
@@ -126,6 +126,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.shutdown_timeout(FAREWELL);
     drop(state);
     ended
+}
+
+/// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
+fn open_store(state: &StateDir, slots: u32) -> anyhow::Result<(Opened, Recovered)> {
+    let now = SystemClock.now();
+    let now = jiff::Timestamp::from_microsecond(now.0).context("reading the clock")?;
+    let mut recovered = Recovered::new(slots);
+    let mut visit = |table, key: &[u8], value: &[u8]| recovered.take(table, key, value);
+    let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(explain)?;
+    let (state_dir, records) = (state.root().display(), &opened.found.records);
+    tracing::info!(%state_dir, ?records, "the store is whole");
+    Ok((opened, recovered))
 }
 
 struct Running {
@@ -224,6 +236,24 @@ async fn idle(engine: &Engine) {
             feed = engine.feed().cursor();
         }
     }
+}
+
+/// Where the store's keeper listens, and what to do when nobody does.
+fn keeper_access(
+    args: &RunArgs,
+    runtime_dir: PathBuf,
+    uuid: uuid::Uuid,
+    logs: &LogDir,
+) -> anyhow::Result<KeeperAccess> {
+    let socket = keeper::socket_path(&runtime_dir, uuid);
+    let who = args.keeper.unwrap_or(KeeperStart::Own);
+    let attribution = args.attribution.unwrap_or(Choice::Auto);
+    let keeper_args = KeeperArgs { runtime_dir, uuid, attribution, linger_secs: 60 };
+    let start = move || match who {
+        KeeperStart::Own => start_keeper(&keeper_args),
+        KeeperStart::External => Err(io::Error::other("its unit has not started it yet")),
+    };
+    Ok(KeeperAccess { socket, store: uuid, logs: logs.handle()?, start: Arc::new(start) })
 }
 
 /// Starts the keeper: the only process that the daemon starts itself. Returns when it listens.

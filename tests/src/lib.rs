@@ -19,6 +19,7 @@ mod daemon;
 mod home;
 pub mod processes;
 pub mod rpc;
+pub mod trace;
 mod wait;
 
 pub use cli::{Cli, Output, Started};

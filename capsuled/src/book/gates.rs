@@ -121,6 +121,11 @@ impl Book {
         gates
     }
 
+    /// The first gate that holds for a task, in words.
+    pub fn waiting(&self, task: &Task, now: Timestamp) -> Option<String> {
+        self.gates(task, now).into_iter().next().map(|gate| gate.text)
+    }
+
     fn queue_gates(&self, entry: &Entry, gates: &mut Vec<Gate>) {
         let name = self.symbols.name(entry.queue);
         if let Some(queue) = self.queues.get(name) {

@@ -126,6 +126,9 @@ impl Committer {
     }
 }
 
+/// What became of the submits of one request.
+type Decisions = Vec<Result<Submitted, SubmitError>>;
+
 /// Nobody waits for it, and a crash before its commit loses nothing that the keeper cannot tell
 /// again.
 const fn is_lazy(request: &Request) -> bool {
@@ -137,7 +140,7 @@ impl Group<'_> {
         match request {
             Request::Submit { submits, reply } => {
                 let results = self.submit_all(submits)?;
-                self.answer(reply, results);
+                self.answer_submit(reply, results);
             }
             Request::Act { tasks, command, reply } => {
                 let acted: Result<Vec<Acted>, EngineError> =
@@ -199,13 +202,22 @@ impl Group<'_> {
 
     /// Answers once the group is durable. Whoever asked may be gone by then.
     fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
-        self.replies.push(Box::new(move || drop(reply.send(value))));
+        self.answers.push(Box::new(move |_| drop(reply.send(value))));
     }
 
-    fn submit_all(
-        &mut self,
-        submits: Vec<NewTask>,
-    ) -> Result<Vec<Result<Submitted, SubmitError>>, EngineError> {
+    /// Answers a submit. One that comes alone is told what it waits for: who looks into the book
+    /// for that would have to wait for the commit of the next group.
+    fn answer_submit(&mut self, reply: Reply<Decisions>, mut results: Decisions) {
+        let now = self.now;
+        self.answers.push(Box::new(move |book| {
+            if let [Ok(submitted)] = results.as_mut_slice() {
+                submitted.waiting = book.waiting(&submitted.task, now);
+            }
+            drop(reply.send(results));
+        }));
+    }
+
+    fn submit_all(&mut self, submits: Vec<NewTask>) -> Result<Decisions, EngineError> {
         let mut results = Vec::with_capacity(submits.len());
         for new in submits {
             let mut result = self.submit(new)?;
@@ -238,7 +250,7 @@ impl Group<'_> {
     /// start takes what is left.
     fn drop_side_files(&mut self, task: &Task) {
         let (side, id) = (self.shared.side.clone(), task.id.0);
-        self.replies.push(Box::new(move || {
+        self.afterwards.push(Box::new(move || {
             for kind in SideKind::ALL {
                 if let Err(error) = side.remove(kind, id) {
                     tracing::warn!(task.id = id, %error, "a side file stays until the next start");

@@ -1,6 +1,7 @@
 //! One group of decisions: made one after the other, committed together, visible afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
@@ -32,6 +33,9 @@ pub(super) struct Carry {
 /// Tasks kept warm at the most: about 20 MiB.
 const WARM_MAX: usize = 16_384;
 
+/// Says what was decided, with the book as the group leaves it.
+type Answer = Box<dyn FnOnce(&Book) + Send>;
+
 /// Decisions that will be committed together.
 pub(super) struct Group<'a> {
     pub(super) shared: &'a Shared,
@@ -43,7 +47,12 @@ pub(super) struct Group<'a> {
     changes: Vec<Change>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
-    pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
+    /// Definitions changed.
+    pub(super) apps_changed: bool,
+    /// What is said once the group is durable.
+    pub(super) answers: Vec<Answer>,
+    /// What is done after that.
+    pub(super) afterwards: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl<'a> Group<'a> {
@@ -57,7 +66,9 @@ impl<'a> Group<'a> {
             changes: Vec::new(),
             feed: Vec::new(),
             effects: Vec::new(),
-            replies: Vec::new(),
+            apps_changed: false,
+            answers: Vec::new(),
+            afterwards: Vec::new(),
         }
     }
 
@@ -229,11 +240,17 @@ impl<'a> Group<'a> {
         for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
-        RwLockWriteGuard::unlock_fair(self.book);
-        for reply in self.replies {
-            reply();
+        if self.apps_changed {
+            *self.shared.apps.write() = Arc::new(self.book.apps.clone());
         }
+        for answer in self.answers {
+            answer(&self.book);
+        }
+        RwLockWriteGuard::unlock_fair(self.book);
         self.shared.feed.publish(&self.feed);
+        for act in self.afterwards {
+            act();
+        }
         Ok(self.effects)
     }
 }

@@ -9,7 +9,7 @@ use capsule_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
 use super::EngineError;
-use crate::store::{Change, KeyRange, Store, StoreError, Table};
+use crate::store::{Batch, Change, KeyRange, Store, StoreError, Table};
 
 /// What remains of a task that was removed or pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -81,35 +81,31 @@ pub fn attempts(store: &dyn Store, task: &Task) -> Result<Vec<AttemptRecord>, En
     Ok(found)
 }
 
-/// Visits every task, lowest id first.
-pub(super) fn all_tasks(store: &dyn Store, mut each: impl FnMut(Task)) -> Result<(), EngineError> {
-    let mut failed = None;
-    store.scan(Table::Task, KeyRange::ALL, &mut |key, value| {
-        let id = TaskId(number(key));
-        match decode(id, value) {
-            Ok(task) => each(task),
-            Err(error) => failed = Some(error),
-        }
-        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    failed.map_or(Ok(()), Err)
+/// The task under a key.
+pub(super) fn decode_task(key: &[u8], value: &[u8]) -> Result<Task, EngineError> {
+    decode(TaskId(number(key)), value)
 }
 
-/// The highest id that a removed task had.
-pub(super) fn last_tombstone(store: &dyn Store) -> Result<u64, StoreError> {
-    let mut last = 0;
-    store.scan_back(Table::Tombstone, KeyRange::ALL, &mut |key, _| {
-        last = number(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(last)
+const ID_FLOOR: &[u8] = b"id_floor";
+
+/// Keeps a repaired store from giving an id again: every id that a lost task can have had is at
+/// most `durable_to`, the last change that was durable before, because each task took one.
+pub fn keep_ids(store: &dyn Store, durable_to: u64) -> Result<(), StoreError> {
+    let changes = vec![Change::put(Table::Meta, ID_FLOOR, durable_to.to_be_bytes())];
+    store.commit(&Batch { changes, high_water: store.high_water() + 1 })
+}
+
+/// The highest id that may not be given although nothing is known of it.
+pub(super) fn id_floor(store: &dyn Store) -> Result<u64, StoreError> {
+    Ok(store.get(Table::Meta, ID_FLOOR)?.map_or(0, |bytes| number(&bytes)))
 }
 
 fn decode<T: for<'a> Decode<'a, ()>>(id: TaskId, bytes: &[u8]) -> Result<T, EngineError> {
     minicbor::decode(bytes).map_err(|_| EngineError::Record(id))
 }
 
-fn number(key: &[u8]) -> u64 {
+/// The id that a key of a task or a tombstone is.
+pub(super) fn number(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 

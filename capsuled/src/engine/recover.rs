@@ -19,29 +19,79 @@ use crate::store::{Change, KeyRange, Store, Table};
 
 const BOOT: &[u8] = b"boot";
 
-/// Rebuilds the book from the store.
-pub(super) fn rebuild(store: &dyn Store, slots: u32) -> Result<(Book, Carry), EngineError> {
-    let mut book = Book::new(slots);
-    book.apps = super::deploy::load(store)?;
-    let mut last_id = records::last_tombstone(store)?;
-    records::all_tasks(store, |task| {
-        last_id = last_id.max(task.id.0);
-        book.apply(None, Some(&task));
-    })?;
-    store.scan(Table::Queue, KeyRange::ALL, &mut |key, value| {
-        if let (Ok(name), Ok(queue)) = (std::str::from_utf8(key), minicbor::decode::<Queue>(value))
-        {
-            book.queues.insert(name.to_owned(), queue);
-        }
-        ControlFlow::Continue(())
-    })?;
-    let apps: Vec<String> = book.apps.iter().map(|(name, _)| name.clone()).collect();
-    for app in apps {
-        book.definitions_changed(&app);
+/// What a start takes from the store into memory, record by record, so that one pass over the
+/// store both checks and rebuilds.
+#[derive(Debug)]
+pub struct Recovered {
+    book: Book,
+    last_id: u64,
+    failed: Option<EngineError>,
+}
+
+impl Recovered {
+    /// Nothing, for so many slots.
+    pub fn new(slots: u32) -> Self {
+        Self { book: Book::new(slots), last_id: 0, failed: None }
     }
-    let carry =
-        Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
-    Ok((book, carry))
+
+    /// Takes in one record; of which table decides what it means.
+    pub fn take(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        match table {
+            Table::Task => match records::decode_task(key, value) {
+                Ok(task) => {
+                    self.last_id = self.last_id.max(task.id.0);
+                    self.book.apply(None, Some(&task));
+                }
+                Err(error) => self.failed = Some(error),
+            },
+            Table::Queue => {
+                if let (Ok(name), Ok(queue)) =
+                    (std::str::from_utf8(key), minicbor::decode::<Queue>(value))
+                {
+                    self.book.queues.insert(name.to_owned(), queue);
+                }
+            }
+            Table::Tombstone => self.last_id = self.last_id.max(records::number(key)),
+            Table::Meta
+            | Table::Attempt
+            | Table::App
+            | Table::Key
+            | Table::Schedule
+            | Table::Tick => {}
+        }
+    }
+
+    /// Everything that a store holds.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn from_store(store: &dyn Store, slots: u32) -> Result<Self, EngineError> {
+        let mut recovered = Self::new(slots);
+        for table in [Table::Queue, Table::Task, Table::Tombstone] {
+            store.scan(table, KeyRange::ALL, &mut |key, value| {
+                recovered.take(table, key, value);
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(recovered)
+    }
+
+    /// The book, once the apps are known too.
+    pub(super) fn finish(self, store: &dyn Store) -> Result<(Book, Carry), EngineError> {
+        let Self { mut book, last_id, failed } = self;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let last_id = last_id.max(records::id_floor(store)?);
+        book.apps = super::deploy::load(store)?;
+        let apps: Vec<String> = book.apps.iter().map(|(name, _)| name.clone()).collect();
+        for app in apps {
+            book.definitions_changed(&app);
+        }
+        let carry =
+            Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
+        Ok((book, carry))
+    }
 }
 
 impl Group<'_> {

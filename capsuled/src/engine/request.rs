@@ -72,6 +72,8 @@ pub struct Submitted {
     pub task: Task,
     /// What became of the submit.
     pub how: How,
+    /// The first gate it stands at, in words; only of a submit that came alone.
+    pub waiting: Option<String>,
 }
 
 /// What became of a submit.

@@ -58,7 +58,7 @@ impl Group<'_> {
         }
         self.carry.last_id = id;
         match self.ask(id, &command)?.result {
-            Ok(task) => Ok(Ok(Submitted { task, how })),
+            Ok(task) => Ok(Ok(Submitted { task, how, waiting: None })),
             Err(_) => Err(EngineError::Record(id)),
         }
     }
@@ -97,7 +97,7 @@ impl Group<'_> {
         if task.spec.arguments != spec.arguments {
             return Ok(Some(Err(SubmitError::KeyConflict { key: key.clone(), id })));
         }
-        Ok(Some(Ok(Submitted { task, how: How::Existing })))
+        Ok(Some(Ok(Submitted { task, how: How::Existing, waiting: None })))
     }
 
     /// The unfinished task of the same name and owner under the same key. The attempt that makes
@@ -135,7 +135,7 @@ impl Group<'_> {
             standing = acted.result.unwrap_or(standing);
         }
         let how = How::Merged { arguments_differ, pulled_forward: earlier };
-        Ok(Submitted { task: standing, how })
+        Ok(Submitted { task: standing, how, waiting: None })
     }
 
     /// Cancels the ones that wait; one that runs is waited for.
@@ -197,6 +197,7 @@ impl Group<'_> {
             }
         }
         let task = task.expect("a submit with nothing there is never refused");
-        Submitted { task: Task { id: TaskId(0), uuid: Uuid::default(), ..task }, how: How::Checked }
+        let task = Task { id: TaskId(0), uuid: Uuid::default(), ..task };
+        Submitted { task, how: How::Checked, waiting: None }
     }
 }

@@ -237,9 +237,32 @@ impl Former {
     /// Kills the registered processes that still live, and everything below them.
     pub(super) fn kill_processes(&self) {
         for (pid, start) in self.processes.iter().filter(|_| self.same_boot) {
-            kill_tree(Pid::from_raw(*pid), Some(*start));
+            let pid = Pid::from_raw(*pid);
+            if super::guard::is_reaper(pid.as_raw()) {
+                empty_reaper(pid, *start);
+            }
+            kill_tree(pid, Some(*start));
         }
     }
+}
+
+/// Kills what is below a reaper until it ends by itself, for at most one second. It has lost its
+/// keeper and does the same; killed in the midst of that, it would set free what it is about to
+/// adopt.
+fn empty_reaper(pid: Pid, start: u64) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while lives(pid) && start_time(pid) == Some(start) && Instant::now() < deadline {
+        for (child, start) in children(pid) {
+            kill_tree(child, start);
+        }
+        let _timeout = nix::poll::poll(&mut [], 1_u16);
+    }
+}
+
+/// Whether a process is there and not only waits to be waited for.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Kills a process and its descendants, deepest last, if it is still the one that began at `start`.

@@ -6,7 +6,7 @@ use capsule_core::task::{Outcome, State, Status, Task};
 use capsule_core::time::Timestamp;
 use capsule_proto::v1;
 
-use crate::book::{Book, Filter, Gate};
+use crate::book::{Filter, Gate};
 
 pub(super) fn status(status: Status) -> v1::Status {
     match status {
@@ -26,10 +26,10 @@ fn status_from(wire: i32) -> Option<Status> {
     Status::ALL.into_iter().find(|known| status(*known) as i32 == wire)
 }
 
-pub(super) fn view(task: &Task, book: &Book, now: Timestamp) -> v1::TaskView {
+/// A task for the wire; `waiting` is the first gate it stands at.
+pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
     let spec = &task.spec;
     let last = task.last.as_ref();
-    let gates = book.gates(task, now);
     let (reason, ended) = match &task.state {
         State::Ended { outcome, at } => (reason(task, outcome), Some(at.0)),
         State::Retry { .. } => {
@@ -58,7 +58,7 @@ pub(super) fn view(task: &Task, book: &Book, now: Timestamp) -> v1::TaskView {
         revision: last.map_or(spec.revision, |last| last.revision),
         status: status(task.status()).into(),
         reason,
-        waiting: gates.into_iter().next().map(|gate| gate.text).unwrap_or_default(),
+        waiting: waiting.unwrap_or_default(),
         owner: spec.owner.clone(),
         uid: spec.uid,
         queue: spec.queue.clone(),

@@ -1,22 +1,19 @@
 //! The service `Tasks`.
 
-use capsule_core::Rejected;
 use capsule_core::command::{Command, Edit};
 use capsule_core::id::TaskId;
-use capsule_core::spec::Payload;
-use capsule_core::task::{State, Task};
+use capsule_core::task::Task;
 use capsule_core::time::{Span, Timestamp};
 use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
 use tonic::{Request, Response, Status};
 
+use super::request::search::Search;
 use super::request::{submit, targets};
 use super::status::Refused;
 use super::stream::{tail, watch};
-use super::{Api, convert};
-use crate::engine::{self, Acted, How, Refusal, Submitted};
-use crate::store::SideKind;
-use crate::work::Work;
+use super::{Api, convert, show};
+use crate::engine::{self, How};
 
 /// Tasks on a page of `list`, unless said otherwise, and at the most.
 const PAGE: usize = 20;
@@ -75,6 +72,7 @@ impl Tasks for Api {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListReply> {
         let request = request.into_inner();
+        let search = Search::of(request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let limit = match usize::try_from(request.limit).unwrap_or(PAGE_MAX) {
             0 => PAGE,
@@ -82,6 +80,7 @@ impl Tasks for Api {
         };
         let wanted = if request.count_only { 0 } else { limit + 1 };
         let before = request.before.map(TaskId);
+<<<<<<< HEAD
         let (total, mut ids) = if filter.text.is_empty() {
             let book = self.engine.book();
             let ids: Vec<TaskId> = book.newest(&filter, before).take(wanted).collect();
@@ -90,6 +89,17 @@ impl Tasks for Api {
             let all = targets::matching(&self.engine, &filter, None)?;
             let below = all.iter().copied().filter(|id| before.is_none_or(|end| *id < end));
             (u64::try_from(all.len()).unwrap_or(u64::MAX), below.take(wanted).collect())
+=======
+        let (total, mut ids) = if search.is_empty() {
+            let book = self.engine.book();
+            let total = book.count(&filter);
+            (total, book.newest(&filter, before).take(wanted).collect::<Vec<_>>())
+        } else {
+            let all = self.engine.book().newest(&filter, None).collect();
+            let all = search.keep(&self.engine, all)?;
+            let page = all.iter().filter(|id| before.is_none_or(|before| **id < before));
+            (all.len() as u64, page.take(wanted).copied().collect())
+>>>>>>> main
         };
         let more = ids.len() > limit;
         ids.truncate(limit);
@@ -120,7 +130,7 @@ impl Tasks for Api {
     async fn result(&self, request: Request<v1::ResultRequest>) -> Answer<v1::ResultReply> {
         let peer = self.peers.of(&request)?;
         let task = targets::load(&self.engine, &request.into_inner().id, &peer)?;
-        let (result_json, error) = (self.result_of(&task)?, error_of(&task));
+        let (result_json, error) = (self.result_of(&task)?, show::error_of(&task));
         let view = self.view(&task);
         Ok(Response::new(v1::ResultReply { task: Some(view), result_json, error }))
     }
@@ -170,6 +180,7 @@ impl Tasks for Api {
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::ActionReply> {
         let request = request.into_inner();
+        let search = Search::of(request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let now = self.engine.now();
         let oldest = request.older_than_ms.map(Span);
@@ -181,9 +192,15 @@ impl Tasks for Api {
                 book.entries.get(id).is_some_and(|entry| {
                     entry.status.is_ended() && oldest.is_none_or(|span| now.since(entry.at) >= span)
                 })
+<<<<<<< HEAD
             });
         }
         let ids = ids.into_iter().skip(keep).collect();
+=======
+                .collect()
+        };
+        let ids = search.keep(&self.engine, ids)?.into_iter().skip(keep).collect();
+>>>>>>> main
         self.remove_tasks(ids, request.dry_run).await
     }
 
@@ -224,21 +241,10 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
     })
 }
 
-fn error_of(task: &Task) -> String {
-    match &task.state {
-        State::Ended { outcome, .. } => convert::reason(task, outcome),
-        State::Scheduled { .. }
-        | State::Pending { .. }
-        | State::Claimed { .. }
-        | State::Running { .. }
-        | State::Retry { .. } => String::new(),
-    }
-}
-
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        let view = convert::view(task, &self.engine.book(), self.engine.now());
-        self.with_progress(view)
+        let waiting = self.engine.book().waiting(task, self.engine.now());
+        self.with_progress(convert::view(task, waiting))
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -248,12 +254,13 @@ impl Api {
             let book = self.engine.book();
             for id in ids {
                 if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&task, &book, now));
+                    views.push(convert::view(&task, book.waiting(&task, now)));
                 }
             }
         }
         Ok(views.into_iter().map(|view| self.with_progress(view)).collect())
     }
+<<<<<<< HEAD
 
     fn submit_reply(&self, submitted: Submitted) -> v1::SubmitReply {
         let Submitted { task, how } = submitted;
@@ -524,4 +531,6 @@ fn timeline(
         note(due, "due".to_owned());
     }
     entries
+=======
+>>>>>>> main
 }

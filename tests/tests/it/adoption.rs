@@ -38,11 +38,11 @@ fn writers(home: &Home) -> Vec<(u64, i32, u64)> {
     ids.into_iter().map(process).collect()
 }
 
-fn write_on(home: &Home, numbers: impl Iterator<Item = u64> + Clone) {
-    let before: Vec<usize> = numbers.clone().map(|number| lines(home, number)).collect();
+fn write_on(home: &Home, numbers: &[u64]) {
+    let before: Vec<usize> = numbers.iter().map(|number| lines(home, *number)).collect();
     wait_for("all write on", || {
-        let on = |(number, before): (u64, &usize)| lines(home, number) > before + 2;
-        numbers.clone().zip(&before).all(on).then_some(())
+        let on = |(number, before): (&u64, &usize)| lines(home, *number) > before + 2;
+        numbers.iter().zip(&before).all(on).then_some(())
     });
 }
 
@@ -62,7 +62,7 @@ fn twenty_running_tasks_survive_a_killed_daemon() {
     let keeper = home.keeper();
     daemon.kill();
 
-    write_on(&home, 1..=TASKS);
+    write_on(&home, &(1..=TASKS).collect::<Vec<_>>());
     for (id, pid, start) in &tasks {
         assert_eq!(processes::start_time(*pid), Some(*start), "the process of {id} goes on");
     }
@@ -86,7 +86,7 @@ fn twenty_running_tasks_survive_a_killed_daemon() {
             assert_eq!(processes::start_time(*pid), Some(*start));
         }
     }
-    write_on(&home, (2..=TASKS).step_by(2));
+    write_on(&home, &(2..=TASKS).step_by(2).collect::<Vec<_>>());
     fs::write(home.path("h/release-0"), "").unwrap();
     for (number, (id, ..)) in (1..).zip(&tasks) {
         has_true_verdict(&home, number, *id);
@@ -101,7 +101,7 @@ fn a_terminated_daemon_leaves_its_tasks_running() {
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.end().success());
     assert!(!home.socket().exists(), "the socket is taken away");
-    write_on(&home, 1..=TASKS);
+    write_on(&home, &(1..=TASKS).collect::<Vec<_>>());
     let _daemon = home.start_with(&["--slots", "20"]);
     for (id, pid, _) in &tasks {
         assert_eq!(home.running(*id), *pid);

@@ -20,7 +20,8 @@ use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    Acted, Effect, Engine, EngineThread, How, KnownAttempt, NewTask, Parts, SubmitError, Submitted,
+    Acted, Effect, Engine, EngineThread, How, KnownAttempt, NewTask, Parts, Recovered, SubmitError,
+    Submitted,
 };
 use crate::book::Keeper;
 use crate::clock::{Clock as _, HandClock};
@@ -215,7 +216,7 @@ fn start(
         store: Arc::clone(store),
         side: SideFiles::new(state),
         clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
-        slots,
+        recovered: Recovered::from_store(&**store, slots).unwrap(),
         boot_id: "boot".to_owned(),
         state_dir: state.root().to_path_buf(),
     };

@@ -1,0 +1,40 @@
+//! The rows: each measures one promise and its limit, in turn, on a daemon of its own.
+
+mod command;
+mod history;
+mod idle;
+mod million;
+mod output;
+mod process;
+mod restart;
+mod stop;
+mod submit;
+
+use crate::bench::Bench;
+use crate::report::Line;
+
+/// One row of the table.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&Bench) -> anyhow::Result<Vec<Line>>,
+}
+
+/// All rows.
+pub(crate) const fn all() -> &'static [Row] {
+    &[
+        Row { name: "unary", about: "durable submits, 64 in flight", run: submit::unary },
+        Row { name: "batch", about: "durable submits, 1,000 in a call", run: submit::batch },
+        Row { name: "serial", about: "one durable submit", run: submit::serial },
+        Row { name: "tasks", about: "process tasks end to end, 4 at once", run: process::tasks },
+        Row { name: "start", about: "submit to first instruction, idle", run: process::start },
+        Row { name: "command", about: "capsule submit as a whole process", run: command::submit },
+        Row { name: "cancel", about: "cancel to a tree of 100 gone", run: stop::cancel },
+        Row { name: "timeout", about: "how late a timeout ends a task", run: stop::timeout },
+        Row { name: "restart", about: "kill -9 to all reconciled", run: restart::restart },
+        Row { name: "million", about: "1 M queued tasks", run: million::million },
+        Row { name: "history", about: "cost of a task as history grows", run: history::history },
+        Row { name: "output", about: "capture of a large output", run: output::output },
+        Row { name: "idle", about: "wake-ups and memory of idle processes", run: idle::idle },
+    ]
+}
