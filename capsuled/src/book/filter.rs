@@ -29,9 +29,6 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Submitted before.
     pub until: Option<Timestamp>,
-    /// In its name or arguments, in either case. The book does not know these: whoever filters by
-    /// it looks at the records of what [`Filter::matches`] lets through.
-    pub text: String,
 }
 
 impl Filter {
@@ -47,12 +44,6 @@ impl Filter {
             && (self.lock.is_empty() || entry.lock.as_deref() == Some(self.lock.as_str()))
             && self.names_match(book.symbols.name(entry.name))
             && self.labels_match(entry.labels.as_deref().unwrap_or(""))
-    }
-
-    /// Whether one of these holds the text that is asked for.
-    pub fn mentions(&self, words: [&str; 3]) -> bool {
-        let text = self.text.to_lowercase();
-        words.iter().any(|word| word.to_lowercase().contains(&text))
     }
 
     /// Whether nothing is asked for.

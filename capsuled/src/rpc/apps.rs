@@ -35,7 +35,7 @@ impl Apps for Api {
         let changed = before.is_none() || !lines.is_empty();
         let number = match before.as_ref().filter(|_| !changed) {
             Some(revision) => revision.number,
-            None => self.engine.book().apps.get(&app).map_or(1, App::next_number),
+            None => self.engine.apps().get(&app).map_or(1, App::next_number),
         };
         let mut reply = v1::DeployReply {
             app: app.clone(),

@@ -227,6 +227,5 @@ pub(super) fn filter(wire: Option<v1::Filter>) -> Filter {
         labels: wire.labels.into_iter().collect(),
         since: wire.since_us.map(Timestamp),
         until: wire.until_us.map(Timestamp),
-        text: wire.text,
     }
 }

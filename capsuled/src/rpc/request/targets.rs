@@ -48,33 +48,8 @@ pub(in crate::rpc) fn all(
     if filter.is_empty() && search.is_empty() && !targets.all {
         return Err(Refused::invalid("no task is named").hint("capsule list"));
     }
-<<<<<<< HEAD
-    matching(engine, &filter, None)
-}
-
-/// The ids of all tasks that a filter means, newest first, below `before`.
-pub(in crate::rpc) fn matching(
-    engine: &Engine,
-    filter: &Filter,
-    before: Option<TaskId>,
-) -> Result<Vec<TaskId>, Refused> {
-    let ids: Vec<TaskId> = engine.book().newest(filter, before).collect();
-    if filter.text.is_empty() {
-        return Ok(ids);
-    }
-    let mut found = Vec::new();
-    for id in ids {
-        let Some(task) = engine::task(engine.store(), id)? else { continue };
-        let spec = &task.spec;
-        if filter.mentions([&spec.name, &spec.display_name, &spec.summary]) {
-            found.push(id);
-        }
-    }
-    Ok(found)
-=======
     let ids = engine.book().newest(&filter, None).collect();
     search.keep(engine, ids)
->>>>>>> main
 }
 
 /// The record of a task that one id names.

@@ -160,14 +160,9 @@ impl Watch {
             let ids: Vec<TaskId> = book.newest(&self.filter, None).take(limit).collect();
             (cursor, self.api.engine.feed().latest(), ids, crate::rpc::daemon::counts(&book))
         };
-<<<<<<< HEAD
-        let views = self.api.views(&ids).unwrap_or_default();
-        for view in views.into_iter().filter(|view| self.mentions(view)) {
-=======
         let mut ids = self.search.keep(&self.api.engine, ids).unwrap_or_default();
         ids.truncate(self.limit);
         for view in self.api.views(&ids).unwrap_or_default() {
->>>>>>> main
             self.send(Seq(view.seq), 0, Event::Task(view)).await?;
         }
         self.send(seq, 0, Event::Ready(v1::Counts { by_status: counts })).await?;
@@ -184,17 +179,10 @@ impl Watch {
             let wanted = {
                 let book = self.api.engine.book();
                 let entry = book.entries.get(&change.task);
-<<<<<<< HEAD
-                entry.is_some_and(|entry| self.any_status().matches(&book, entry))
-            };
-            let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
-                Some(view) if wanted && self.mentions(&view) => Event::Task(view),
-=======
                 entry.is_some_and(|entry| self.whatever_status.matches(&book, entry))
             };
             let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
                 Some(view) if wanted && self.search.finds(&view) => Event::Task(view),
->>>>>>> main
                 None if change.status.is_none() => Event::Removed(change.task.0),
                 Some(_) | None => continue,
             };
@@ -203,18 +191,6 @@ impl Watch {
         Ok(())
     }
 
-<<<<<<< HEAD
-    /// A task that leaves the wanted statuses must be told too, or a view would keep it.
-    fn any_status(&self) -> Filter {
-        Filter { statuses: Vec::new(), ..self.filter.clone() }
-    }
-
-    fn mentions(&self, view: &v1::TaskView) -> bool {
-        self.filter.mentions([&view.name, &view.display_name, &view.summary])
-    }
-
-=======
->>>>>>> main
     async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {
         let event = v1::WatchEvent { seq: seq.0, event: Some(event), at_us };
         self.sender.send(Ok(event)).await.map_err(|_| Gone)
