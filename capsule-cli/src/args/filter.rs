@@ -41,6 +41,9 @@ pub(crate) struct FilterArgs {
     /// Text in its name or arguments
     #[arg(long, value_name = "TEXT")]
     pub(crate) grep: Option<String>,
+    /// Schedule that made it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) schedule: Option<String>,
 }
 
 /// Statuses as people type them.
@@ -89,7 +92,7 @@ impl FilterArgs {
             since_us: self.since.map(Timestamp::as_microsecond),
             until_us: self.until.map(Timestamp::as_microsecond),
             text: text(&self.grep),
-            schedule: String::new(),
+            schedule: text(&self.schedule),
         }
     }
 
