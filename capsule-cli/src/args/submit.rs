@@ -41,9 +41,9 @@ pub(crate) struct SubmitArgs {
 /// Queue a task or any program, follow it, exit by its code
 ///
 /// A program: its stdout and stderr come on ours, and we exit by its code (0-125; 128+N for the
-/// signal N; 125, 126 or 127 when it could not be started). A task: the streams of its command come
-/// on ours, and we exit 20 failed, 21 cancelled, 22 timeout or 23 lost; what it returned is printed by
-/// `capsule result`. Ctrl-C cancels the task, a second Ctrl-C leaves it alone.
+/// signal N; 125, 126 or 127 when it could not be started). A task: its log comes on stderr, its
+/// result on stdout, and we exit 20 failed, 21 cancelled, 22 timeout or 23 lost. Ctrl-C cancels the
+/// task, a second Ctrl-C leaves it alone.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "capsule run [OPTIONS] TASK [TASK PARAMETERS]\n       \

@@ -48,6 +48,6 @@ fn the_demo_runs_and_its_last_three_commands_work_as_printed() {
         home.shell(&format!("{{ {line}\n}} >said.{number}")).run().exits(0);
     }
     let out = std::fs::read_to_string(home.path("h/said.2")).unwrap();
-    assert!(out.contains("leads of acme in acme.sqlite"), "{out}");
+    assert!(out.contains("\"owner_id\":\"acme\""), "{out}");
     assert!(home.path("h/examples/leads/out/acme.sqlite").is_file());
 }

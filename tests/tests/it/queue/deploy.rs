@@ -120,7 +120,7 @@ fn a_bad_manifest_is_refused_and_the_running_revision_stays() {
 fn an_app_goes_back_to_a_revision_and_is_removed() {
     let queue = Queue::with("[tasks.say]\ncommand = [\"echo\", \"one\"]\n");
     queue.deploy("[tasks.say]\ncommand = [\"echo\", \"two\"]\n").exits(0);
-    let said = |queue: &Queue| queue.say("run say").run().exits(0).text();
+    let said = |queue: &Queue| queue.say("run say").run().exits(0).errors();
     assert_eq!(said(&queue), "two\n");
 
     let back = queue.say("app rollback demo").run().exits(0).text();

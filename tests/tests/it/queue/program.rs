@@ -89,7 +89,7 @@ fn the_page_about_programs_tells_what_is_there() {
     }
     // A task has these and no others.
     let queue = Queue::with("[tasks.env]\ncommand = [\"env\"]\n");
-    let text = queue.say("run env").run().exits(0).text();
+    let text = queue.say("run env").run().exits(0).errors();
     let mut seen: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("CAPSULE_"))
@@ -141,7 +141,7 @@ fn words_payload_and_surroundings_arrive() {
     fs::write(queue.dir().join("big"), &text).unwrap();
     queue.deploy("[tasks.big]\ncommand = [\"sh\", \"-c\", \"wc -c < $CAPSULE_PAYLOAD_FILE\"]\nparams.s = \"str\"\n").exits(0);
     assert_eq!(
-        queue.say("run big --s @big").run().exits(0).text().trim(),
+        queue.say("run big --s @big").run().exits(0).errors().trim(),
         (900_000 + 8).to_string()
     );
 }
