@@ -18,7 +18,13 @@ const SUFFIX_MIN: usize = 6;
 pub(in crate::rpc) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<TaskId, Refused> {
     let plain = text.strip_prefix('#').unwrap_or(text);
     if let Ok(id) = plain.parse::<TaskId>() {
-        return known(engine, id);
+        // The end of a UUID may be nothing but digits; a number that is or was a task comes first.
+        let digits = plain.len() >= SUFFIX_MIN;
+        return known(engine, id).or_else(|unknown| {
+            let uuid =
+                if digits && never(engine, id)? { by_uuid(engine, plain).ok() } else { None };
+            uuid.ok_or(unknown)
+        });
     }
     match plain {
         "@last" => {
@@ -60,6 +66,11 @@ pub(in crate::rpc) fn load(engine: &Engine, text: &str, peer: &Peer) -> Result<T
 
 fn known(engine: &Engine, id: TaskId) -> Result<TaskId, Refused> {
     if engine.book().entries.contains_key(&id) { Ok(id) } else { Err(missing(engine, id)) }
+}
+
+/// Whether no task ever had this number.
+fn never(engine: &Engine, id: TaskId) -> Result<bool, Refused> {
+    Ok(engine::tombstone(engine.store(), id)?.is_none())
 }
 
 fn missing(engine: &Engine, id: TaskId) -> Refused {

@@ -205,6 +205,25 @@ fn wait_has_many_forms() {
 }
 
 #[test]
+fn the_end_of_a_uuid_may_be_all_digits() {
+    let queue = Queue::with(T);
+    // One in seventeen ends in six digits.
+    let rows = "{}\n".repeat(300);
+    queue.say("submit t --each - --hold").stdin(rows).run().exits(0);
+    let tasks = queue.json("list --all");
+    let digits = |uuid: &str| {
+        let end = uuid[uuid.len() - 6..].to_owned();
+        end.bytes().all(|byte| byte.is_ascii_digit()).then_some(end)
+    };
+    let found = tasks.as_array().unwrap().iter().find_map(|task| {
+        let end = digits(task["uuid"].as_str().unwrap())?;
+        (end.parse::<u64>().unwrap() > 300).then(|| (end, task["id"].clone()))
+    });
+    let (end, id) = found.unwrap();
+    assert_eq!(queue.json(&format!("show {end}"))["id"], id);
+}
+
+#[test]
 fn the_feed_tells_changes_in_order_and_each_once() {
     let queue = Queue::with(T);
     let before = queue.home.status()["seq"].as_u64().unwrap();
