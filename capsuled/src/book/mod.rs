@@ -121,15 +121,6 @@ impl Book {
         }
     }
 
-    /// How many tasks of an app wait.
-    pub fn waiting_of(&self, app: &str) -> u64 {
-        let app = self.symbols.find(app);
-        let waits =
-            |entry: &&Entry| Some(entry.app) == app && !entry.status.is_ended() && !entry.is_live();
-        let count = self.entries.values().filter(waits).count();
-        u64::try_from(count).unwrap_or(u64::MAX)
-    }
-
     fn put_in(&mut self, task: &Task) {
         let entry = Entry::of(task, &mut self.symbols);
         self.counts.add(entry.status, 1);

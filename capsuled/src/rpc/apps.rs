@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use capsule_core::task::Status as TaskStatus;
 use capsule_proto::v1;
 use capsule_proto::v1::apps_server::Apps;
 use tonic::{Request, Response, Status};
@@ -10,6 +11,7 @@ use super::request::{call, submit};
 use super::status::Refused;
 use super::{Api, convert};
 use crate::apps::{App, Definition, Param, Revision, diff, parse};
+use crate::book::Filter;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -87,7 +89,8 @@ impl Apps for Api {
             return Err(unknown_app(&app).into());
         }
         self.engine.remove_app(app.clone()).await.map_err(Refused::from)?;
-        let waiting = self.engine.book().waiting_of(&app);
+        let statuses = vec![TaskStatus::Scheduled, TaskStatus::Pending, TaskStatus::Retry];
+        let waiting = self.engine.book().count(&Filter { statuses, app, ..Filter::default() });
         Ok(Response::new(v1::RemoveAppReply { waiting }))
     }
 
