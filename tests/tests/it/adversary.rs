@@ -1,6 +1,7 @@
 //! Programs and people that mean no good, or know no better: told truly, and no harm to others.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use capsule_tests::{Home, processes, wait_for};
@@ -135,4 +136,16 @@ fn a_replaced_program_can_still_start_its_keeper() {
     home.capsule(["run", "--", "echo", "well"]).run().exits(0);
     daemon.signal(Signal::SIGTERM);
     daemon.end();
+}
+
+#[test]
+fn what_is_no_text_is_refused_by_name() {
+    let home = Home::new();
+    let _daemon = home.start();
+    let bytes = std::ffi::OsStr::from_bytes(b"a\xff");
+    let submit = |words: &[&str]| home.capsule(["submit"]).args(words);
+    let refused = submit(&["--env-all", "--", "true"]).env("ODD", bytes).run().exits(2);
+    assert!(refused.errors().contains("the variable ODD is not UTF-8"), "{}", refused.errors());
+    submit(&["--", "true"]).env("ODD", bytes).run().exits(0);
+    submit(&["--", "printf"]).args([bytes]).run().exits(2);
 }

@@ -59,10 +59,15 @@ pub(super) fn path_text(path: &Path) -> Result<String, CliError> {
 fn environment(args: &ProgramArgs) -> Result<HashMap<String, String>, CliError> {
     let mut env = HashMap::new();
     for (name, value) in std::env::vars_os() {
-        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
-        if args.env_all || CAPTURED.contains(&name) || name.starts_with("LC_") {
-            env.insert(name.to_owned(), value.to_owned());
+        let shown = name.to_string_lossy().into_owned();
+        if !args.env_all && !CAPTURED.contains(&&*shown) && !shown.starts_with("LC_") {
+            continue;
         }
+        // Left out in silence it would be missed only when the task runs.
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            return Err(CliError::usage(format!("the variable {shown} is not UTF-8")));
+        };
+        env.insert(name, value);
     }
     for word in &args.env {
         let (name, value) = match word.split_once('=') {
