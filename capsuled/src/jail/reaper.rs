@@ -140,7 +140,7 @@ impl Reaper {
             return Err(CannotStart::no_room(errno, "forking a reaper"));
         };
         let reaper = Self { socket: ours, pid: Pid::from_raw(pid.cast_signed()) };
-        reaper.await_note();
+        reaper.until_it_tells();
         match reaper.read(MsgFlags::empty()) {
             Ok(Some(Note::Started { pid })) => return Ok((reaper, Pid::from_raw(pid))),
             Ok(Some(Note::Failed { step, errno })) => {
@@ -159,7 +159,7 @@ impl Reaper {
     /// Waits until there is a note, or the reaper has gone. The program runs a moment before the
     /// reaper tells so, and may have stopped it meanwhile: nobody else would wake it, for the
     /// caller stands still here.
-    fn await_note(&self) {
+    fn until_it_tells(&self) {
         loop {
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, WAKE_MS) {

@@ -344,8 +344,7 @@ impl Control {
     }
 
     fn close_session(&mut self, slot: u64) {
-        if self.session == Some(slot) {
-            self.session = None;
+        if self.session.take_if(|open| *open == slot).is_some() {
             self.keep_place();
         }
     }
