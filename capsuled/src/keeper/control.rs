@@ -334,8 +334,16 @@ impl Control {
         }
     }
 
+    /// Forgets a peer, and the session if it has it.
+    pub(super) fn close_session(&mut self, slot: u64) {
+        self.peers.remove(&slot);
+        if self.session.take_if(|open| *open == slot).is_some() {
+            self.keep_place();
+        }
+    }
+
     /// Sees to it that the next daemon will find us, also after the runtime folder was removed.
-    pub(super) fn keep_place(&mut self) {
+    fn keep_place(&mut self) {
         if self.home.is_in_place() {
             return;
         }

@@ -1,5 +1,4 @@
-//! Connections of daemons: who may be on the other side, which one has the session, its commands,
-//! and the reports to it.
+//! Connections of daemons: who may be there, which one has the session, its commands and reports.
 
 use std::{
     collections::VecDeque,
@@ -347,14 +346,7 @@ impl Control {
                 tracing::error!(error = hangup as &dyn std::error::Error, "a session is dropped");
             }
         }
-        self.peers.remove(&slot);
         self.close_session(slot);
-    }
-
-    fn close_session(&mut self, slot: u64) {
-        if self.session.take_if(|open| *open == slot).is_some() {
-            self.keep_place();
-        }
     }
 
     /// Queues a report for the session; without one, verdicts wait for the next inventory.
