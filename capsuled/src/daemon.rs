@@ -37,9 +37,21 @@ pub struct RunArgs {
     /// How many processes run at once [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+    /// Who starts the keeper.
+    #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
+    pub keeper: Option<KeeperStart>,
     /// How processes are attributed to attempts.
     #[arg(long, value_enum, default_value = "auto", hide = true)]
     pub attribution: Option<Choice>,
+}
+
+/// Who starts the keeper, which owns all processes of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeeperStart {
+    /// The daemon, when none runs.
+    Own,
+    /// A service manager: the daemon waits for it.
+    External,
 }
 
 /// The longest path that a Unix socket takes (unix(7): 108 bytes with the ending zero).
@@ -78,23 +90,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         state_dir: state.root().to_path_buf(),
     };
     let (engine, thread, effects) = Engine::start(parts)?;
-    let keeper_args = KeeperArgs {
-        runtime_dir: runtime_dir.clone(),
-        uuid: store_uuid,
-        attribution: args.attribution.unwrap_or(Choice::Auto),
-        linger_secs: 60,
-    };
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
-        access: KeeperAccess {
-            socket: keeper::socket_path(&runtime_dir, store_uuid),
-            store: store_uuid,
-            logs: logs.handle()?,
-            start: Arc::new(move || start_keeper(&keeper_args)),
-        },
+        access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
+        logs: Arc::clone(&logs),
         surroundings: Surroundings {
             work: state.work(),
             socket: std::path::absolute(&socket)?,
@@ -234,6 +236,24 @@ async fn idle(engine: &Engine) {
             feed = engine.feed().cursor();
         }
     }
+}
+
+/// Where the store's keeper listens, and what to do when nobody does.
+fn keeper_access(
+    args: &RunArgs,
+    runtime_dir: PathBuf,
+    uuid: uuid::Uuid,
+    logs: &LogDir,
+) -> anyhow::Result<KeeperAccess> {
+    let socket = keeper::socket_path(&runtime_dir, uuid);
+    let who = args.keeper.unwrap_or(KeeperStart::Own);
+    let attribution = args.attribution.unwrap_or(Choice::Auto);
+    let keeper_args = KeeperArgs { runtime_dir, uuid, attribution, linger_secs: 60 };
+    let start = move || match who {
+        KeeperStart::Own => start_keeper(&keeper_args),
+        KeeperStart::External => Err(io::Error::other("its unit has not started it yet")),
+    };
+    Ok(KeeperAccess { socket, store: uuid, logs: logs.handle()?, start: Arc::new(start) })
 }
 
 /// Starts the keeper: the only process that the daemon starts itself. Returns when it listens.

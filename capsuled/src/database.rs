@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::explain;
-use crate::store::{StateDir, repair, verify};
+use crate::engine::keep_ids;
+use crate::store::{SledStore, StateDir, repair, verify};
 
 /// What to do with the database.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -50,8 +51,22 @@ pub fn run(command: &DbCommand) -> anyhow::Result<ExitCode> {
             let state = StateDir::open_existing(&args.state_dir).map_err(explain)?;
             let now = jiff::Timestamp::from_microsecond(SystemClock.now().0)?;
             let repaired = repair(&state, now).map_err(explain)?;
+            if repaired.high_water > repaired.durable_to {
+                let opened = SledStore::open(&state, now).map_err(explain)?;
+                keep_ids(&opened.store, repaired.durable_to).map_err(explain)?;
+            }
             writeln!(out, "kept {}", counts(&repaired.kept))?;
+            // A queue that ends too early lost whatever came later, counted nowhere.
+            let undone = repaired.kept_to.filter(|kept_to| *kept_to < repaired.durable_to);
+            if let Some(kept_to) = undone {
+                let durable_to = repaired.durable_to;
+                writeln!(
+                    out,
+                    "lost what changed after change {kept_to}, at least to {durable_to}"
+                )?;
+            }
             match repaired.lost {
+                Some(0) if undone.is_some() => {}
                 Some(lost) => writeln!(out, "lost {lost} records")?,
                 None => writeln!(out, "lost an unknown number of records")?,
             }

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use capsuled::keeper::{self, KeeperArgs};
-use capsuled::{daemon, database, telemetry};
+use capsuled::{daemon, database, service, telemetry};
 use clap::{Parser, Subcommand};
 
 /// The daemon of Capsule: a durable task queue with a process-isolating worker pool.
@@ -21,16 +20,16 @@ enum Command {
     /// Look after the database while no daemon runs.
     #[command(subcommand)]
     Db(database::DbCommand),
-    /// Own all children; started by the daemon.
+    /// Own all children; started by the daemon or a service manager.
     #[command(hide = true)]
-    Keeper(KeeperArgs),
+    Keeper(service::KeeperCommand),
 }
 
 fn main() -> ExitCode {
     let command = Program::parse().command;
     let result = match command.unwrap_or(Command::Run(daemon::RunArgs::default())) {
         // First of all, because it must be alone in its process.
-        Command::Keeper(args) => keeper::run(&args).map_err(anyhow::Error::from),
+        Command::Keeper(args) => service::keep(args),
         Command::Run(args) => {
             telemetry::start();
             daemon::run(&args).map(|()| ExitCode::SUCCESS)

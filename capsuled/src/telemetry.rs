@@ -19,7 +19,7 @@ pub fn start() {
     }
 }
 
-/// Exit code of a store that refuses to be opened (sysexits.h: `EX_DATAERR`).
+/// Exit code of a store whose data cannot be used (sysexits.h: `EX_DATAERR`).
 const EXIT_STORE: u8 = 65;
 
 /// Prints an error with its causes and its hint, and gives the exit code.
@@ -39,7 +39,7 @@ pub fn explain(error: &anyhow::Error) -> ExitCode {
     // Nobody may be there to read it.
     drop(std::io::stderr().write_all(text.as_bytes()));
     match error.downcast_ref::<StoreError>() {
-        Some(refused) if refused.is_refusal() => ExitCode::from(EXIT_STORE),
+        Some(refused) if refused.is_about_data() => ExitCode::from(EXIT_STORE),
         Some(_) | None => ExitCode::FAILURE,
     }
 }

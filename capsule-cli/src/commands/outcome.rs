@@ -45,7 +45,14 @@ fn cannot_start(why: &str) -> Exit {
     if ["no such file", "not found", "enoent"].iter().any(|word| why.contains(word)) {
         return Exit::NoProgram;
     }
-    let barred = ["permission denied", "not executable", "exec format", "eacces", "enoexec"];
+    let barred = [
+        "permission denied",
+        "is a directory",
+        "not executable",
+        "exec format",
+        "eacces",
+        "enoexec",
+    ];
     if barred.iter().any(|word| why.contains(word)) {
         return Exit::NotExecutable;
     }
@@ -94,6 +101,7 @@ mod tests {
             |reason: &str, error: &str| of_program(&task(Status::Failed, reason), error).code();
         assert_eq!(of("cannot start: exec", "no such file or directory"), 127);
         assert_eq!(of("cannot_start: exec", "Permission denied (os error 13)"), 126);
+        assert_eq!(of("cannot start: program: /: is a directory", ""), 126);
         assert_eq!(of("cannot start: cwd", "no such file or directory"), 125);
         assert_eq!(of("cannot start: user", "unknown user nobody9"), 125);
     }

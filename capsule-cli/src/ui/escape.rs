@@ -8,7 +8,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |character| steers(character) || matches!(character, '\n' | '\t'))
 }
 
-/// Text of several lines: as [`line`], but line ends and tabs stay.
+/// Text of several lines: as [`line()`], but line ends and tabs stay.
 pub(crate) fn block(text: &str) -> Cow<'_, str> {
     escaped(text, steers)
 }

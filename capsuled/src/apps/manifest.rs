@@ -23,7 +23,7 @@ pub enum ManifestError {
     /// It is no TOML, or not of this form; the text shows the line.
     #[error("{0}")]
     Form(String),
-    /// It is over [`MANIFEST_MAX`].
+    /// It is over 256 KiB.
     #[error("the manifest has {0} bytes, the limit is {MANIFEST_MAX}")]
     TooLong(usize),
     /// A name that no app or task can have.

@@ -17,7 +17,7 @@ use capsule_core::command::Report as Ending;
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
-use capsule_core::time::Timestamp;
+use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use self::plan::Surroundings;
@@ -25,6 +25,7 @@ use self::report::micros;
 use crate::book::Keeper;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
 use crate::keeper::wire::{self, Command, Report};
+use crate::logs::{LogDir, LogReader, Stream};
 use crate::runner::link::{Link, LinkError, Session};
 use crate::store::SideKind;
 
@@ -55,6 +56,8 @@ pub struct Dispatcher {
     pub effects: UnboundedReceiver<Effect>,
     /// How to reach the keeper.
     pub access: KeeperAccess,
+    /// What attempts wrote, events among it.
+    pub logs: Arc<LogDir>,
     /// What every attempt is given.
     pub surroundings: Surroundings,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
@@ -65,6 +68,10 @@ pub struct Dispatcher {
 const AGAIN: Duration = Duration::from_millis(100);
 /// The longest of those pauses.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// The longest event line that is looked at.
+const EVENT_MAX: usize = 16 << 10;
+/// The longest pause that an attempt may ask for: a day.
+const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
 /// Reports taken at once.
 const REPORTS: usize = 256;
 
@@ -252,7 +259,19 @@ impl Dispatcher {
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
         ending.result = self.keep_result(task, attempt, &ending);
+        if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
+            ending.retry_after = self.retry_after(task, attempt);
+        }
         self.engine.report(task, ending, ended.tree_gone)
+    }
+
+    /// What the attempt's last event asks for: `{"retry_after": "30s"}`.
+    fn retry_after(&self, task: TaskId, attempt: AttemptNumber) -> Option<Span> {
+        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, attempt.0);
+        let line = reader.last_line(Stream::Event, EVENT_MAX).ok()??;
+        let event: serde_json::Value = serde_json::from_slice(&line).ok()?;
+        let wanted = Span::parse(event.get("retry_after")?.as_str()?).ok()?;
+        Some(wanted.min(RETRY_AFTER_MAX))
     }
 
     fn keep_result(

@@ -93,8 +93,8 @@ impl Surroundings {
         call: &Call,
     ) -> Result<Plan, PlanError> {
         let (revision, definition) = {
-            let book = engine.book();
-            let app = book.apps.get(&task.spec.app).ok_or(PlanError::NoDefinition)?;
+            let apps = engine.apps();
+            let app = apps.get(&task.spec.app).ok_or(PlanError::NoDefinition)?;
             let number = task.last.as_ref().map_or(app.current, |last| last.revision);
             let claimed = app.revisions.get(&number).or_else(|| app.in_force()).cloned();
             let revision = claimed.ok_or(PlanError::NoDefinition)?;

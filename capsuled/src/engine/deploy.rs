@@ -135,6 +135,7 @@ impl Group<'_> {
         self.book.apps.set_current(app, number);
         self.write(Change::put(Table::App, app.as_bytes(), encode(&AppRecord { current: number })));
         self.book.definitions_changed(app);
+        self.apps_changed = true;
     }
 
     /// Forgets an app.
@@ -145,6 +146,7 @@ impl Group<'_> {
         }
         self.write(Change::delete(Table::App, app.as_bytes()));
         self.book.definitions_changed(app);
+        self.apps_changed = true;
     }
 
     fn forget_revision(&mut self, app: &str, number: u32) {

@@ -1,6 +1,7 @@
 //! One group of decisions: made one after the other, committed together, visible afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
@@ -46,6 +47,8 @@ pub(super) struct Group<'a> {
     changes: Vec<Change>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
+    /// Definitions changed.
+    pub(super) apps_changed: bool,
     /// What is said once the group is durable.
     pub(super) answers: Vec<Answer>,
     /// What is done after that.
@@ -63,6 +66,7 @@ impl<'a> Group<'a> {
             changes: Vec::new(),
             feed: Vec::new(),
             effects: Vec::new(),
+            apps_changed: false,
             answers: Vec::new(),
             afterwards: Vec::new(),
         }
@@ -235,6 +239,9 @@ impl<'a> Group<'a> {
         }
         for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
+        }
+        if self.apps_changed {
+            *self.shared.apps.write() = Arc::new(self.book.apps.clone());
         }
         for answer in self.answers {
             answer(&self.book);

@@ -22,20 +22,21 @@ use std::thread::JoinHandle;
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
+use capsule_core::task::Task;
 use capsule_core::time::{Span, Timestamp};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 
 use self::disk::Disk;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-pub use self::records::{Tombstone, attempts, task, tombstone};
+pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
 pub use self::recover::Recovered;
 pub use self::request::{
     Acted, Effect, EngineError, How, KnownAttempt, NewTask, QueueChange, Refusal, SubmitError,
     Submitted,
 };
 use self::request::{Reply, Request};
-use crate::apps::Revision;
+use crate::apps::{Apps, Revision};
 use crate::book::{Book, Keeper, Queue};
 use crate::clock::Clock;
 use crate::store::{SideFiles, SideKind, Store};
@@ -57,6 +58,8 @@ const WAITING_MAX: usize = 16_384;
 #[derive(Debug)]
 struct Shared {
     book: RwLock<Book>,
+    /// The apps of the book, for those who must not wait for a commit.
+    apps: RwLock<Arc<Apps>>,
     store: Arc<dyn Store>,
     side: SideFiles,
     clock: Arc<dyn Clock>,
@@ -104,8 +107,15 @@ impl Engine {
         let Parts { store, side, clock, recovered, boot_id, state_dir } = parts;
         let (book, carry) = recovered.finish(&*store)?;
         let feed = Feed::new(carry.seq);
-        let shared =
-            Arc::new(Shared { book: RwLock::new(book), store, side, clock, feed, boot_id });
+        let shared = Arc::new(Shared {
+            apps: RwLock::new(Arc::new(book.apps.clone())),
+            book: RwLock::new(book),
+            store,
+            side,
+            clock,
+            feed,
+            boot_id,
+        });
         let (requests, inbox) = sync_channel(WAITING_MAX);
         let (effects, done) = mpsc::unbounded_channel();
         let committer = committer::Committer::new(
@@ -268,6 +278,21 @@ impl Engine {
     /// Looks at the book; nothing is committed meanwhile, so look briefly.
     pub fn book(&self) -> RwLockReadGuard<'_, Book> {
         self.shared.book.read()
+    }
+
+    /// Apps and their definitions as of the last commit; never waits for one.
+    pub fn apps(&self) -> Arc<Apps> {
+        Arc::clone(&self.shared.apps.read())
+    }
+
+    /// A task as it is on disk.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>, EngineError> {
+        // Under the book's lock, so that nothing is seen before it is durable.
+        let _book = self.book();
+        task(self.store(), id)
     }
 
     /// The store, for reading.

@@ -9,7 +9,7 @@ use capsule_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
 use super::EngineError;
-use crate::store::{Change, KeyRange, Store, Table};
+use crate::store::{Batch, Change, KeyRange, Store, StoreError, Table};
 
 /// What remains of a task that was removed or pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -84,6 +84,20 @@ pub fn attempts(store: &dyn Store, task: &Task) -> Result<Vec<AttemptRecord>, En
 /// The task under a key.
 pub(super) fn decode_task(key: &[u8], value: &[u8]) -> Result<Task, EngineError> {
     decode(TaskId(number(key)), value)
+}
+
+const ID_FLOOR: &[u8] = b"id_floor";
+
+/// Keeps a repaired store from giving an id again: every id that a lost task can have had is at
+/// most `durable_to`, the last change that was durable before, because each task took one.
+pub fn keep_ids(store: &dyn Store, durable_to: u64) -> Result<(), StoreError> {
+    let changes = vec![Change::put(Table::Meta, ID_FLOOR, durable_to.to_be_bytes())];
+    store.commit(&Batch { changes, high_water: store.high_water() + 1 })
+}
+
+/// The highest id that may not be given although nothing is known of it.
+pub(super) fn id_floor(store: &dyn Store) -> Result<u64, StoreError> {
+    Ok(store.get(Table::Meta, ID_FLOOR)?.map_or(0, |bytes| number(&bytes)))
 }
 
 fn decode<T: for<'a> Decode<'a, ()>>(id: TaskId, bytes: &[u8]) -> Result<T, EngineError> {

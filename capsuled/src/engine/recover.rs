@@ -82,6 +82,7 @@ impl Recovered {
         if let Some(error) = failed {
             return Err(error);
         }
+        let last_id = last_id.max(records::id_floor(store)?);
         book.apps = super::deploy::load(store)?;
         let apps: Vec<String> = book.apps.iter().map(|(name, _)| name.clone()).collect();
         for app in apps {

@@ -39,15 +39,27 @@ pub(super) fn detach(keeper: Keeper, log: &OwnedFd) -> Result<ExitCode, KeeperEr
         }
         ForkResult::Child => {
             drop(ready);
+            setsid().map_err(|e| KeeperError::system("leaving the starter", e))?;
             settle(log).map_err(|e| KeeperError::system("leaving the starter", e))?;
             guard(keeper, File::from(tell))
         }
     }
 }
 
-/// New session, no terminal, nothing inherited but the log.
+/// Makes this process the guard and starts the keeper below it. Returns when they end.
+pub(super) fn stay(keeper: Keeper, log: &OwnedFd) -> Result<ExitCode, KeeperError> {
+    let (_, tell) = pipe().map_err(|e| KeeperError::system("making a pipe", e))?;
+    // Fails only for the leader of a process group, which is as far from a terminal as it gets.
+    match setsid() {
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(e) => return Err(KeeperError::system("leaving the starter", e)),
+    }
+    settle(log).map_err(|e| KeeperError::system("leaving the starter", e))?;
+    guard(keeper, File::from(tell))
+}
+
+/// Nothing inherited but the log.
 fn settle(log: &OwnedFd) -> Result<(), Errno> {
-    setsid()?;
     nix::unistd::chdir("/")?;
     let null = nix::fcntl::open(
         "/dev/null",
@@ -125,7 +137,7 @@ pub(super) fn sweep(cgroups: Option<&Base>) {
     }
 }
 
-fn is_reaper(pid: i32) -> bool {
+pub(super) fn is_reaper(pid: i32) -> bool {
     std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"capsule-reaper\n")
 }
 

@@ -41,11 +41,11 @@ fn named(dir: &Path, uuid: Uuid, kind: &str) -> PathBuf {
     dir.join(format!("keeper-{}.{kind}", short(uuid)))
 }
 
-/// The first eight hex digits of a store's id.
+/// The last twelve hex digits of a store's id. The first ones are the time of its making, so that
+/// two stores made within a minute would share a keeper's socket and cgroup.
 pub(super) fn short(uuid: Uuid) -> String {
     let mut text = uuid.simple().to_string();
-    text.truncate(8);
-    text
+    text.split_off(20)
 }
 
 /// The right to be the keeper of one store, held by guard and keeper together.
@@ -237,9 +237,32 @@ impl Former {
     /// Kills the registered processes that still live, and everything below them.
     pub(super) fn kill_processes(&self) {
         for (pid, start) in self.processes.iter().filter(|_| self.same_boot) {
-            kill_tree(Pid::from_raw(*pid), Some(*start));
+            let pid = Pid::from_raw(*pid);
+            if super::guard::is_reaper(pid.as_raw()) {
+                empty_reaper(pid, *start);
+            }
+            kill_tree(pid, Some(*start));
         }
     }
+}
+
+/// Kills what is below a reaper until it ends by itself, for at most one second. It has lost its
+/// keeper and does the same; killed in the midst of that, it would set free what it is about to
+/// adopt.
+fn empty_reaper(pid: Pid, start: u64) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while lives(pid) && start_time(pid) == Some(start) && Instant::now() < deadline {
+        for (child, start) in children(pid) {
+            kill_tree(child, start);
+        }
+        let _timeout = nix::poll::poll(&mut [], 1_u16);
+    }
+}
+
+/// Whether a process is there and not only waits to be waited for.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Kills a process and its descendants, deepest last, if it is still the one that began at `start`.
@@ -305,6 +328,12 @@ mod tests {
         Former::parse(&text).kill_processes();
         let other_boot = format!("boot other\ncgroup \n{me} {}\n", start_time(me).unwrap());
         Former::parse(&other_boot).kill_processes();
+    }
+
+    #[test]
+    fn stores_made_at_the_same_time_have_names_of_their_own() {
+        let made: std::collections::HashSet<_> = (0..100).map(|_| short(Uuid::now_v7())).collect();
+        assert_eq!(made.len(), 100);
     }
 
     #[test]

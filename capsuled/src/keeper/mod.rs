@@ -17,6 +17,7 @@ mod writer;
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -35,20 +36,16 @@ use self::{
 /// Exit code of a keeper that found another one serving the same store.
 pub const EXIT_ALREADY_RUNNING: u8 = 3;
 
-/// What `capsuled keeper` is told.
-#[derive(Clone, Debug, clap::Args)]
+/// What a keeper is told.
+#[derive(Clone, Debug)]
 pub struct KeeperArgs {
     /// Private folder of the socket.
-    #[arg(long, value_name = "DIR")]
     pub runtime_dir: PathBuf,
     /// The store that the keeper serves.
-    #[arg(long, value_name = "UUID")]
     pub uuid: Uuid,
     /// How processes are attributed to attempts.
-    #[arg(long, value_enum, default_value = "auto")]
     pub attribution: Choice,
     /// Seconds without session, attempts and verdicts after which the keeper ends.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub linger_secs: u64,
 }
 
@@ -147,8 +144,26 @@ struct Keeper {
 /// Runs `capsuled keeper`: returns in the starter once the keeper listens, and in the keeper and its
 /// guard when they end. Must be called before any other thread is started.
 pub fn run(args: &KeeperArgs) -> Result<ExitCode, KeeperError> {
+    let Some((keeper, log)) = prepare(args)? else {
+        return Ok(ExitCode::from(EXIT_ALREADY_RUNNING));
+    };
+    guard::detach(keeper, &log)
+}
+
+/// Like [`run`], but this process becomes the guard, for a service manager that watches it. Such a
+/// keeper does not end for want of work.
+pub fn run_here(args: &KeeperArgs) -> Result<ExitCode, KeeperError> {
+    let Some((mut keeper, log)) = prepare(args)? else {
+        return Ok(ExitCode::from(EXIT_ALREADY_RUNNING));
+    };
+    keeper.linger = Duration::MAX;
+    guard::stay(keeper, &log)
+}
+
+/// Takes the keeper's place and clears what a former one left; none when another has the place.
+fn prepare(args: &KeeperArgs) -> Result<Option<(Keeper, OwnedFd)>, KeeperError> {
     let home = match Home::claim(&args.runtime_dir, args.uuid) {
-        Err(KeeperError::AlreadyRunning) => return Ok(ExitCode::from(EXIT_ALREADY_RUNNING)),
+        Err(KeeperError::AlreadyRunning) => return Ok(None),
         claimed => claimed?,
     };
     let log = home.open_log()?;
@@ -168,5 +183,5 @@ pub fn run(args: &KeeperArgs) -> Result<ExitCode, KeeperError> {
     }
     let registry = home.register(cgroups.as_ref().map(Base::path))?;
     let linger = Duration::from_secs(args.linger_secs);
-    guard::detach(Keeper { home, cgroups, registry, linger }, &log)
+    Ok(Some((Keeper { home, cgroups, registry, linger }, log)))
 }

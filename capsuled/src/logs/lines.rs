@@ -4,7 +4,7 @@ use std::io;
 
 use super::reader::{ATTEMPTS, Cursor, LogReader, Segment};
 use super::segment::{SKIP, Scan, WHOLE};
-use super::{LogError, Stream};
+use super::{Chunk, LogError, Stream};
 
 /// How much of a file is searched at once.
 const BLOCK: u64 = 64 << 10;
@@ -32,6 +32,24 @@ struct Backwards<'a> {
 }
 
 impl LogReader {
+    /// The last whole line of one stream, if there is one among its last `limit` bytes. A line that
+    /// is being written is not whole.
+    pub fn last_line(&mut self, stream: Stream, limit: usize) -> Result<Option<Vec<u8>>, LogError> {
+        // An unfinished line counts as the last one, so two are looked at.
+        let start = self.last_lines(2, &[stream])?;
+        let mut text = Vec::new();
+        for chunk in self.read(start, limit)?.chunks {
+            if let Chunk::Data { stream: of, bytes, .. } = chunk
+                && of == stream
+            {
+                text.extend(bytes);
+            }
+        }
+        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
+        let whole = text.get(..end).unwrap_or_default();
+        Ok(whole.rsplit(|byte| *byte == b'\n').next().map(<[u8]>::to_vec))
+    }
+
     /// Where to read from to get the last `lines` lines that the wanted streams make together, when
     /// the other streams are left out. A line without an end counts as one.
     ///

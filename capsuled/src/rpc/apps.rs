@@ -25,7 +25,7 @@ impl Apps for Api {
         })?;
         let app = if request.name.is_empty() { named } else { request.name };
         capsule_core::spec::name("app", &app).map_err(Refused::from)?;
-        let before = self.engine.book().apps.get(&app).and_then(|app| app.in_force()).cloned();
+        let before = self.engine.apps().get(&app).and_then(|app| app.in_force()).cloned();
         let old = before.as_ref().map(|revision| revision.definitions.clone()).unwrap_or_default();
         let mut lines = diff(&old, &definitions);
         if let Some(before) = before.as_ref().filter(|before| before.dir != request.dir) {
@@ -58,16 +58,16 @@ impl Apps for Api {
     }
 
     async fn list_apps(&self, _: Request<v1::ListAppsRequest>) -> Answer<v1::ListAppsReply> {
-        let book = self.engine.book();
-        let apps = book.apps.iter().filter_map(|(name, app)| app_view(name, app)).collect();
+        let apps = self.engine.apps();
+        let apps = apps.iter().filter_map(|(name, app)| app_view(name, app)).collect();
         Ok(Response::new(v1::ListAppsReply { apps }))
     }
 
     async fn show_app(&self, request: Request<v1::ShowAppRequest>) -> Answer<v1::ShowAppReply> {
         let wanted = request.into_inner().app;
-        let book = self.engine.book();
-        let name = call::app_name(&book.apps, &wanted)?;
-        let app = book.apps.get(&name).ok_or_else(|| unknown_app(&name))?;
+        let apps = self.engine.apps();
+        let name = call::app_name(&apps, &wanted)?;
+        let app = apps.get(&name).ok_or_else(|| unknown_app(&name))?;
         Ok(Response::new(v1::ShowAppReply {
             app: app_view(&name, app),
             revisions: revisions(app),
@@ -80,7 +80,7 @@ impl Apps for Api {
         request: Request<v1::RemoveAppRequest>,
     ) -> Answer<v1::RemoveAppReply> {
         let app = request.into_inner().app;
-        if self.engine.book().apps.get(&app).is_none() {
+        if self.engine.apps().get(&app).is_none() {
             return Err(unknown_app(&app).into());
         }
         self.engine.remove_app(app).await.map_err(Refused::from)?;
@@ -90,9 +90,9 @@ impl Apps for Api {
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Answer<v1::DeployReply> {
         let v1::RollbackRequest { app, revision } = request.into_inner();
         let (number, lines, changed) = {
-            let book = self.engine.book();
-            let name = call::app_name(&book.apps, &app)?;
-            let known = book.apps.get(&name).ok_or_else(|| unknown_app(&name))?;
+            let apps = self.engine.apps();
+            let name = call::app_name(&apps, &app)?;
+            let known = apps.get(&name).ok_or_else(|| unknown_app(&name))?;
             let number = match revision {
                 0 => known.revisions.range(..known.current).next_back().map(|(number, _)| *number),
                 number => Some(number),
@@ -122,15 +122,15 @@ impl Apps for Api {
         request: Request<v1::DefinitionsRequest>,
     ) -> Answer<v1::DefinitionsReply> {
         let request = request.into_inner();
-        let book = self.engine.book();
+        let apps = self.engine.apps();
         let mut found = Vec::new();
-        for (name, app) in book.apps.iter() {
+        for (name, app) in apps.iter() {
             if request.app.is_empty() || request.app == *name {
                 found.extend(definitions(name, app, &request.name));
             }
         }
         if found.is_empty() && !request.name.is_empty() {
-            return Err(call::unknown_task(&book.apps, &request.app, &request.name).into());
+            return Err(call::unknown_task(&apps, &request.app, &request.name).into());
         }
         Ok(Response::new(v1::DefinitionsReply { definitions: found }))
     }

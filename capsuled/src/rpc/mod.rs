@@ -3,10 +3,12 @@
 //! Owns the wire: no other module but this one names `capsule_proto`. It must not name the store's
 //! writing side or the keeper. Invariant: a reply means that what it says is on disk.
 
+mod actions;
 mod apps;
 mod convert;
 mod daemon;
 mod request;
+mod show;
 mod status;
 mod stream;
 mod tasks;

@@ -172,6 +172,19 @@ impl StoreError {
         }
     }
 
+    /// True when what is on disk cannot be used as it is: damaged, emptied, older than it has been,
+    /// or of a newer format.
+    pub fn is_about_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::Emptied { .. }
+                | Self::RolledBack { .. }
+                | Self::Damaged { .. }
+                | Self::Newer { .. }
+        )
+    }
+
     /// True when nothing was written and the store can go on.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::TooLarge { .. } | Self::WentBack { .. })

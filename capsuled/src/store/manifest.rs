@@ -32,6 +32,15 @@ pub(super) enum Stage {
     Ready,
 }
 
+/// The id of the store in `dir`, without opening it; `None` when none is made yet.
+///
+/// # Errors
+/// The MANIFEST cannot be read, or is damaged.
+pub fn store_id(dir: &Path) -> Result<Option<Uuid>, StoreError> {
+    let manifest = Manifest::read(dir)?.filter(|manifest| manifest.stage == Stage::Ready);
+    Ok(manifest.map(|manifest| manifest.uuid))
+}
+
 /// The contents of the MANIFEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manifest {

@@ -26,6 +26,7 @@ mod sled;
 
 pub use self::dir::{RESERVED_BYTES, StateDir};
 pub use self::error::StoreError;
+pub use self::manifest::store_id;
 pub use self::memory::MemoryStore;
 pub use self::side::{SideFiles, SideKind};
 pub use self::sled::{

@@ -17,16 +17,13 @@ pub(in crate::rpc) fn work(
     call: v1::Call,
     peer: &Peer,
 ) -> Result<(Work, TaskSpec), Refused> {
-    let (app, revision, uid, definition) = {
-        let book = engine.book();
-        let found = find(&book.apps, &call.app, &call.task)?;
-        let definition = book.apps.definition(&found, &call.task).cloned();
-        let in_force = book.apps.get(&found).and_then(|app| app.in_force());
-        let revision = in_force.map_or(0, |revision| revision.number);
-        let uid = in_force.map_or(peer.uid, |revision| revision.uid);
-        let definition = definition.ok_or_else(|| unknown_task(&book.apps, &found, &call.task))?;
-        (found, revision, uid, definition)
-    };
+    let apps = engine.apps();
+    let app = find(&apps, &call.app, &call.task)?;
+    let definition =
+        apps.definition(&app, &call.task).ok_or_else(|| unknown_task(&apps, &app, &call.task))?;
+    let in_force = apps.get(&app).and_then(|app| app.in_force());
+    let revision = in_force.map_or(0, |revision| revision.number);
+    let uid = in_force.map_or(peer.uid, |revision| revision.uid);
     let shadowed =
         |taken: &&String| definition.params.iter().any(|p| p.name == taken.replace('-', "_"));
     if let Some(taken) = call.taken.iter().find(shadowed) {
@@ -50,7 +47,7 @@ pub(in crate::rpc) fn work(
     let lock = definition.lock_key(&arguments)?;
     let summary = summary(&arguments);
     let text = Value::Object(arguments).to_string();
-    let spec = spec(&definition, app, peer, Fixed { revision, uid, lock, summary });
+    let spec = spec(definition, app, peer, Fixed { revision, uid, lock, summary });
     Ok((Work::Call(Call { arguments: text }), spec))
 }
 

@@ -2,5 +2,6 @@
 
 pub(super) mod call;
 pub(super) mod peer;
+pub(super) mod search;
 pub(super) mod submit;
 pub(super) mod targets;

@@ -5,6 +5,7 @@ use capsule_core::task::{Status, Task};
 use capsule_proto::v1;
 
 use super::peer::Peer;
+use super::search::Search;
 use crate::book::Filter;
 use crate::engine::{self, Engine};
 use crate::rpc::convert;
@@ -42,18 +43,19 @@ pub(in crate::rpc) fn all(
     if !targets.ids.is_empty() {
         return targets.ids.iter().map(|text| one(engine, text, peer)).collect();
     }
+    let search = Search::of(targets.filter.as_ref());
     let filter = convert::filter(targets.filter);
-    if filter.is_empty() && !targets.all {
+    if filter.is_empty() && search.is_empty() && !targets.all {
         return Err(Refused::invalid("no task is named").hint("capsule list"));
     }
-    let book = engine.book();
-    Ok(book.newest(&filter, None).collect())
+    let ids = engine.book().newest(&filter, None).collect();
+    search.keep(engine, ids)
 }
 
 /// The record of a task that one id names.
 pub(in crate::rpc) fn load(engine: &Engine, text: &str, peer: &Peer) -> Result<Task, Refused> {
     let id = one(engine, text, peer)?;
-    engine::task(engine.store(), id)?.ok_or_else(|| missing(engine, id))
+    engine.task(id)?.ok_or_else(|| missing(engine, id))
 }
 
 fn known(engine: &Engine, id: TaskId) -> Result<TaskId, Refused> {
@@ -91,7 +93,7 @@ fn by_uuid(engine: &Engine, text: &str) -> Result<TaskId, Refused> {
     let ids: Vec<TaskId> = engine.book().entries.keys().rev().copied().collect();
     let mut found = None;
     for id in ids {
-        if let Some(task) = engine::task(engine.store(), id)?
+        if let Some(task) = engine.task(id)?
             && matches(task.uuid)
             && let Some(other) = found.replace(id)
         {

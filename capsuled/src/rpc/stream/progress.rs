@@ -5,7 +5,7 @@ use std::sync::Arc;
 use capsule_proto::v1;
 use serde_json::Value;
 
-use crate::logs::{Chunk, LogReader, Stream};
+use crate::logs::{LogReader, Stream};
 use crate::rpc::Api;
 
 /// The longest event line that is looked at.
@@ -23,18 +23,7 @@ impl Api {
 
     fn last_event(&self, task: u64, attempt: u32) -> Option<Vec<u8>> {
         let mut reader = LogReader::open(Arc::clone(&self.logs), task, attempt);
-        // A line that is being written counts as the last one, so two are looked at.
-        let start = reader.last_lines(2, &[Stream::Event]).ok()?;
-        let batch = reader.read(start, LINE_MAX).ok()?;
-        let mut text = Vec::new();
-        for chunk in batch.chunks {
-            if let Chunk::Data { stream: Stream::Event, bytes, .. } = chunk {
-                text.extend(bytes);
-            }
-        }
-        let whole = text.iter().rposition(|byte| *byte == b'\n')?;
-        let line = text.get(..whole)?.rsplit(|byte| *byte == b'\n').next()?;
-        Some(line.to_vec())
+        reader.last_line(Stream::Event, LINE_MAX).ok()?
     }
 }
 

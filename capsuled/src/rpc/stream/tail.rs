@@ -239,12 +239,7 @@ impl Tail {
     }
 
     async fn load(&self) -> Result<Task, Over> {
-        // Under the book's lock, so that nothing is seen before it is durable.
-        let loaded = {
-            let _book = self.api.engine.book();
-            engine::task(self.api.engine.store(), self.id)
-        };
-        match loaded {
+        match self.api.engine.task(self.id) {
             Ok(Some(task)) => Ok(task),
             Ok(None) => self.fail(Refused::not_found("the task was removed")).await,
             Err(error) => self.fail(error.into()).await,

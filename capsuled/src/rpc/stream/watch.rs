@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::book::Filter;
 use crate::engine::Changed;
 use crate::rpc::request::peer::Peer;
+use crate::rpc::request::search::Search;
 use crate::rpc::request::targets;
 use crate::rpc::status::Refused;
 use crate::rpc::{Api, convert};
@@ -94,8 +95,12 @@ pub(in crate::rpc) fn wait(
 /// not every step.
 pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
     let (sender, receiver) = mpsc::channel(BUFFER);
+    let search = Search::of(request.filter.as_ref());
+    let filter = convert::filter(request.filter);
     let watch = Watch {
-        filter: convert::filter(request.filter),
+        whatever_status: Filter { statuses: Vec::new(), ..filter.clone() },
+        filter,
+        search,
         limit: match usize::try_from(request.limit).unwrap_or(SNAPSHOT) {
             0 => SNAPSHOT,
             limit => limit,
@@ -117,6 +122,9 @@ pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream
 struct Watch {
     api: Api,
     filter: Filter,
+    /// A task that leaves the wanted statuses must be told too, or a view would keep it.
+    whatever_status: Filter,
+    search: Search,
     limit: usize,
     sender: mpsc::Sender<Result<v1::WatchEvent, tonic::Status>>,
 }
@@ -148,9 +156,12 @@ impl Watch {
         let (cursor, seq, ids, counts) = {
             let book = self.api.engine.book();
             let cursor = self.api.engine.feed().cursor();
-            let ids: Vec<TaskId> = book.newest(&self.filter, None).take(self.limit).collect();
+            let limit = if self.search.is_empty() { self.limit } else { usize::MAX };
+            let ids: Vec<TaskId> = book.newest(&self.filter, None).take(limit).collect();
             (cursor, self.api.engine.feed().latest(), ids, crate::rpc::daemon::counts(&book))
         };
+        let mut ids = self.search.keep(&self.api.engine, ids).unwrap_or_default();
+        ids.truncate(self.limit);
         for view in self.api.views(&ids).unwrap_or_default() {
             self.send(Seq(view.seq), 0, Event::Task(view)).await?;
         }
@@ -168,21 +179,16 @@ impl Watch {
             let wanted = {
                 let book = self.api.engine.book();
                 let entry = book.entries.get(&change.task);
-                entry.is_some_and(|entry| self.filter.matches(&book, entry) || self.by_status())
+                entry.is_some_and(|entry| self.whatever_status.matches(&book, entry))
             };
             let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
-                Some(view) if wanted => Event::Task(view),
+                Some(view) if wanted && self.search.finds(&view) => Event::Task(view),
                 None if change.status.is_none() => Event::Removed(change.task.0),
                 Some(_) | None => continue,
             };
             self.send(change.seq, change.at.0, event).await?;
         }
         Ok(())
-    }
-
-    /// A task that leaves the wanted statuses must be told too, or a view would keep it.
-    fn by_status(&self) -> bool {
-        !self.filter.statuses.is_empty()
     }
 
     async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {

@@ -1,0 +1,74 @@
+# Every target works in a fresh clone: what it needs it fetches, or names with the fix.
+# Cargo never changes Cargo.lock here.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
+
+.PHONY: help build test demo bench mutants lint deny release install uninstall
+
+help:
+	@echo 'make demo                 build, then show the queue at work on real files'
+	@echo 'make test                 run all tests'
+	@echo 'make build                debug build of capsuled and capsule'
+	@echo 'make install PREFIX=DIR   release build into DIR (default /usr/local)'
+	@echo 'make lint                 format, clippy, documentation'
+	@echo 'make deny                 licences, sources and bans of dependencies'
+	@echo 'make bench                benchmarks'
+	@echo 'make mutants              mutation tests of capsule-core (long)'
+
+build:
+	@scripts/needs.sh build
+	$(CARGO) build --locked --bins
+
+# The end-to-end tests run the binaries of this build, so those come first.
+test:
+	@scripts/needs.sh test
+	$(CARGO) build --locked --bins
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    set -x; $(CARGO) nextest run --locked --workspace --no-fail-fast; \
+	else \
+	    set -x; $(CARGO) test --locked --workspace --no-fail-fast; \
+	fi
+
+demo:
+	@scripts/demo
+
+bench:
+	@scripts/needs.sh build
+	$(CARGO) bench --locked --workspace --benches
+
+mutants:
+	@scripts/needs.sh mutants
+	$(CARGO) mutants -p capsule-core
+
+lint:
+	@scripts/needs.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+deny:
+	@scripts/needs.sh deny
+	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+
+release:
+	@scripts/needs.sh build
+	$(CARGO) build --locked --release --bins
+
+# `capsulectl` is the same command under a name that no Python environment shadows.
+install: release
+	install -d $(DESTDIR)$(PREFIX)/bin $(UNITS)
+	install -m 755 $(TARGET)/release/capsuled $(TARGET)/release/capsule $(DESTDIR)$(PREFIX)/bin/
+	ln -sf capsule $(DESTDIR)$(PREFIX)/bin/capsulectl
+	for unit in capsuled.service capsule-keeper.service; do \
+	    sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/$$unit > $(UNITS)/$$unit && \
+	    chmod 644 $(UNITS)/$$unit || exit 1; \
+	done
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/capsuled $(DESTDIR)$(PREFIX)/bin/capsule \
+	    $(DESTDIR)$(PREFIX)/bin/capsulectl \
+	    $(UNITS)/capsuled.service $(UNITS)/capsule-keeper.service

@@ -1,0 +1,21 @@
+//! The whole path: real binaries, a real socket, real processes.
+#![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
+#![expect(unused_crate_dependencies, reason = "the harness uses them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "in tests, also in what their functions call"
+)]
+
+mod adoption;
+mod cli;
+mod damage;
+mod durable;
+mod faults;
+mod kill;
+mod logs;
+mod rounds;
+mod run;
+mod submit;
