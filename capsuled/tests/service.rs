@@ -101,6 +101,6 @@ mod tests {
         std::fs::write(state.join("MANIFEST"), "no manifest\n").unwrap();
         let place = dir.path().to_str().unwrap();
         let mut refused = capsuled(dir.path(), &["keeper", "--foreground", "--runtime-dir", place]);
-        assert_eq!(refused.exit_code(), Some(1));
+        assert_eq!(refused.exit_code(), Some(65));
     }
 }

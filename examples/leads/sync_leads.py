@@ -18,6 +18,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+# Broken lines that are named one by one.
+SHOWN = 5
 TABLE = """create table if not exists leads (
     email text primary key, name text, company text, stage text, updated text)"""
 
@@ -72,10 +74,13 @@ def read(path, owner_id):
                 owner, lead = check(fields)
             except ValueError as error:
                 broken += 1
-                print(f"line {rows.line_num}: {error}, left out", file=sys.stderr)
+                if broken <= SHOWN:
+                    print(f"line {rows.line_num}: {error}, left out", file=sys.stderr)
                 continue
             if owner == owner_id:
                 leads.append(lead)
+    if broken > SHOWN:
+        print(f"{broken - SHOWN} more lines left out", file=sys.stderr)
     return leads, broken
 
 

@@ -228,7 +228,8 @@ fn depended(entry: &Entry, before: &Task, after: &Task) {
 fn ended(entry: &Entry, (before, after): (&Task, &Task), report: &Report, events: &[Event]) {
     let last = after.last.as_ref().expect("an attempt ended");
     assert_eq!((last.number, last.ended), (report.attempt, Some(report.ended)));
-    assert_eq!(last.started, report.started.map_or(before_started(before), |(at, _)| Some(at)));
+    let told = report.started.map(|(at, _)| at);
+    assert_eq!(last.started, before_started(before).or(told), "a known start stays");
     let cannot_start = matches!(report.verdict, Verdict::Failed(Failure::CannotStart { .. }));
     if report.result.is_some() && !cannot_start {
         assert_eq!(after.result, report.result, "a result is kept: {entry:#?}");
