@@ -237,7 +237,7 @@ impl Client {
                     "{wanted} tasks were to be {statuses:?}, there are {by_status:?}; {failed}"
                 );
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
