@@ -186,6 +186,11 @@ impl Home {
         self.capsule(words).run().exits(0).out
     }
 
+    /// Waits until a task is there.
+    pub fn known(&self, id: u64) {
+        wait_for(&format!("task {id} is there"), || self.look(id).map(drop));
+    }
+
     /// Waits until a task is there and runs, and gives its process id.
     ///
     /// # Panics

@@ -29,7 +29,13 @@ pub(crate) fn ms(us: Option<u64>) -> Value {
         None => Value::Null,
         Some(us) if us % 1000 == 0 => Value::from(us / 1000),
         // Milliseconds with their fraction; a span that a double cannot hold lasts 285 years.
-        Some(us) => Value::from(std::time::Duration::from_micros(us).as_secs_f64() * 1000.0),
+        Some(us) =>
+        // Through its decimal digits, so that 7408 µs is 7.408 and nothing near it.
+        {
+            format!("{}.{:03}", us / 1000, us % 1000)
+                .parse::<f64>()
+                .map_or(Value::Null, Value::from)
+        }
     }
 }
 

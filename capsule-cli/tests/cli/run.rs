@@ -73,7 +73,7 @@ fn a_task_prints_its_result_and_exits_by_its_status() {
 }
 
 #[test]
-fn a_task_that_is_a_program_has_its_stdout_on_ours() {
+fn the_log_of_a_task_without_a_result_leaves_stdout_alone() {
     let fake = Fake::start();
     {
         let mut state = fake.lock();
@@ -83,7 +83,7 @@ fn a_task_that_is_a_program_has_its_stdout_on_ours() {
         state.log = vec![chunk("out", b"rows\n")];
     }
     let ended = fake.run(&["run", "sync_leads", "--owner-id", "acme"]);
-    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "rows\n", ""));
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "", "rows\n"));
 }
 
 /// Starts the command and waits until the log comes, so that it follows.

@@ -184,11 +184,13 @@ impl Book {
         }
         if self.slots_used() >= self.slots {
             let ahead = self.ahead_of(rank, 1000);
-            let text = format!(
-                "all {} slots are taken, {ahead}{} ahead of it",
-                self.slots,
-                if ahead == 1000 { " or more" } else { "" }
-            );
+            let more = if ahead == 1000 { " or more" } else { "" };
+            let ending = match self.lingering.len() {
+                0 => String::new(),
+                some => format!(" ({some} by processes that are ending)"),
+            };
+            let text =
+                format!("all {} slots are taken{ending}, {ahead}{more} ahead of it", self.slots);
             gates.push(Gate::new(GateKind::Slot, text));
         }
     }

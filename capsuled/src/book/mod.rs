@@ -385,6 +385,9 @@ impl Counts {
     }
 }
 
+/// A key is the task's own; all ad hoc programs together count as one task, because their names
+/// are only taken from their command lines.
 fn key_of(app: &str, name: &str, key: &str) -> Box<str> {
+    let name = if app.is_empty() { "" } else { name };
     format!("{app}\0{name}\0{key}").into()
 }

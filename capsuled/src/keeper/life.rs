@@ -69,7 +69,7 @@ impl Control {
         let input = input.as_ref().unwrap_or(&self.null);
         let stdio =
             Stdio { fds: [input.as_raw_fd(), number(output), number(errors), number(events)] };
-        let started = Instant::now();
+        let (started, started_us) = (Instant::now(), now_us());
         let (pid, body, attribution) = self.start(key, &image, stdio)?;
         let caps = plan
             .log_caps
@@ -78,7 +78,7 @@ impl Control {
             key,
             pid,
             started,
-            started_us: now_us(),
+            started_us,
             deadline: after(started, plan.deadline_ms),
             grace: Duration::from_millis(plan.grace_ms),
             body,

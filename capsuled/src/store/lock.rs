@@ -31,12 +31,20 @@ impl Lock {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { dir: dir.to_path_buf(), by: holder(&mut file) });
+        let mut patience = PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let by = holder(&mut file);
+                    if patience == 0 || !by.is_some_and(is_ending) {
+                        return Err(StoreError::Locked { dir: dir.to_path_buf(), by });
+                    }
+                    patience -= 1;
+                    wait_a_moment();
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -46,7 +54,29 @@ impl Lock {
     }
 }
 
+/// How often a process that is ending is given another moment: 2 s in all.
+const PATIENCE: u32 = 200;
+
+fn wait_a_moment() {
+    let moment = nix::poll::PollTimeout::from(10u8);
+    // Without descriptors it only waits; woken early, the loop just looks sooner.
+    let _woken = nix::poll::poll(&mut [], moment);
+}
+
+/// Whether a process is gone or on its way: a killed daemon gives its lock back only when the
+/// kernel has taken its memory apart (`PF_EXITING` in the flags of proc(5)'s `stat`).
+fn is_ending(pid: u32) -> bool {
+    const EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    let state = fields.next().unwrap_or("X");
+    let flags: u64 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    matches!(state, "Z" | "X") || flags & EXITING != 0
+}
+
 fn holder(file: &mut File) -> Option<u32> {
+    file.rewind().ok()?;
     let mut text = String::new();
     file.take(20).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()

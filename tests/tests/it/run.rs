@@ -163,19 +163,16 @@ fn a_result_file_becomes_the_result() {
 fn a_program_starts_clean() {
     let home = Home::new();
     let _daemon = home.start();
-    let line = "umask; grep -E 'SigBlk|SigIgn' /proc/self/status; ls /proc/$$/fd | tr '\\n' ' '; \
-                cut -d' ' -f1,5,6 /proc/$$/stat";
-    let text = home.capsule(["run", "--shell", "--", line]).run().exits(0).text();
-    let lines: Vec<&str> = text.lines().collect();
+    let run = |words: &[&str]| home.capsule(["run", "--"]).args(words).run().exits(0).text();
+    assert_eq!(run(&["sh", "-c", "umask"]), "0022\n");
     let none = "0000000000000000";
-    assert_eq!(lines[0], "0022");
-    assert_eq!(lines[1], format!("SigBlk:\t{none}"));
-    assert_eq!(lines[2], format!("SigIgn:\t{none}"));
-    // 3 is for events; the rest of the line are pid, process group and session.
-    let (fds, ids) = lines[3].split_at("0 1 2 3 ".len());
-    assert_eq!(fds, "0 1 2 3 ");
-    let ids: Vec<&str> = ids.split(' ').collect();
-    assert!(ids.iter().all(|id| *id == ids[0]), "it leads its group and session: {text}");
+    let signals = run(&["grep", "-E", "SigBlk|SigIgn", "/proc/self/status"]);
+    assert_eq!(signals, format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
+    // 3 is for events, 4 is the folder being listed.
+    assert_eq!(run(&["ls", "/proc/self/fd"]), "0\n1\n2\n3\n4\n");
+    let stat = run(&["cut", "-d", " ", "-f", "1,5,6", "/proc/self/stat"]);
+    let ids: Vec<&str> = stat.split_whitespace().collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "it leads its group and session: {stat}");
 }
 
 #[test]
@@ -201,20 +198,28 @@ fn ctrl_c_cancels_and_a_second_one_leaves() {
     run.end().exits(143);
     assert_eq!(home.show(1)["status"], "cancelled");
 
+    for id in 2..6 {
+        let run = home.capsule(["run", "--", "sleep", "1000"]).start();
+        home.known(id);
+        run.signal(Signal::SIGINT);
+        run.end();
+        assert_eq!(home.show(id)["status"], "cancelled", "also in the first moment");
+    }
+
     let stubborn = "trap '' TERM; touch armed; while :; do sleep 0.1; done";
     let run = home.capsule(["run", "--shell", "--", stubborn]).start();
     wait_for("the trap is set", || home.path("h/armed").exists().then_some(()));
     run.signal(Signal::SIGINT);
-    wait_for("the cancel is known", || (home.show(2)["cancelling"] == true).then_some(()));
+    wait_for("the cancel is known", || (home.show(6)["cancelling"] == true).then_some(()));
     run.signal(Signal::SIGINT);
     let left = run.end().exits(130);
-    assert!(left.errors().contains("2 goes on: capsule tail 2"), "{}", left.errors());
-    assert_eq!(home.show(2)["status"], "running");
+    assert!(left.errors().contains("6 goes on: capsule tail 6"), "{}", left.errors());
+    assert_eq!(home.show(6)["status"], "running");
 
     let run = home.capsule(["run", "--detach-on-interrupt", "--", "sleep", "1000"]).start();
-    home.running(3);
+    home.running(7);
     run.signal(Signal::SIGINT);
     run.end().exits(130);
-    assert_eq!(home.show(3)["status"], "running");
-    assert_eq!(home.show(3)["cancelling"], false);
+    assert_eq!(home.show(7)["status"], "running");
+    assert_eq!(home.show(7)["cancelling"], false);
 }

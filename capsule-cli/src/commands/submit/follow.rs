@@ -39,14 +39,20 @@ pub(super) enum Data {
     Nothing,
 }
 
+/// Ctrl-C from now on. Taken before the submit, so that none falls between it and the following:
+/// that one would end us and leave the task alone.
+pub(super) fn interrupts() -> Result<Signal, CliError> {
+    Ok(signal(SignalKind::interrupt())?)
+}
+
 /// Follows the task until it has ended, or the user leaves.
 pub(super) async fn follow(
     context: &Context,
     client: &Client,
     task: TaskView,
     how: How,
+    mut interrupts: Signal,
 ) -> Result<Exit, CliError> {
-    let mut interrupts = signal(SignalKind::interrupt())?;
     let mut log =
         Log::new(&context.ui, how.data == Data::Output && !context.ui.is_json(), Decor::default());
     let mut line = StatusLine::new(context.ui.clone());

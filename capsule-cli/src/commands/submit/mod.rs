@@ -39,6 +39,7 @@ impl SubmitArgs {
         }
         let request = request(context, &self.what)?;
         let client = context.client().await?;
+        let interrupts = self.follow.then(follow::interrupts).transpose()?;
         let reply = send(context, &client, &self.what, request).await?;
         if self.what.dry_run {
             return show_plan(context, &reply);
@@ -48,9 +49,9 @@ impl SubmitArgs {
         if !(watches && context.ui.is_json()) {
             announce(context, &reply, watches)?;
         }
-        if self.follow {
+        if let Some(interrupts) = interrupts {
             let how = How { detach: true, by_code: false, data: Data::Nothing };
-            return Box::pin(follow::follow(context, &client, task, how)).await;
+            return Box::pin(follow::follow(context, &client, task, how, interrupts)).await;
         }
         if self.wait {
             let mut interrupts = signal(SignalKind::interrupt())?;

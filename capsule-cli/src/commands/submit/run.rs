@@ -26,6 +26,7 @@ impl RunArgs {
     async fn queue_and_follow(&self, context: &Context, program: bool) -> Result<Exit, CliError> {
         let request = request(context, &self.what)?;
         let client = context.client().await?;
+        let interrupts = follow::interrupts()?;
         let reply = send(context, &client, &self.what, request).await?;
         if self.what.dry_run {
             return show_plan(context, &reply);
@@ -34,18 +35,11 @@ impl RunArgs {
         if reply.merged || reply.existing {
             context.ui.talk(&crate::ui::task::submitted(&context.ui, &reply));
         }
-        let program = program || is_program(context, &client, &task.name).await;
         let by_code = self.exit_code || matches!(self.what.work, Work::Program(_));
         let data = if program { Data::Output } else { Data::Result };
         // One that was there before is somebody else's to cancel.
         let detach = self.detach_on_interrupt || reply.merged || reply.existing;
         let how = How { detach, by_code, data };
-        Box::pin(follow::follow(context, &client, task, how)).await
+        Box::pin(follow::follow(context, &client, task, how, interrupts)).await
     }
-}
-
-/// The task's definition is a command: its stdout is what the user wants to see.
-async fn is_program(context: &Context, client: &crate::client::Client, name: &str) -> bool {
-    let found = definition::fetch(client, context.app(), name).await.unwrap_or_default();
-    found.first().is_some_and(|definition| !definition.command.is_empty())
 }
