@@ -159,3 +159,94 @@ impl Book {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use capsule_core::command::Command;
+    use capsule_core::id::Uuid;
+    use capsule_core::retry::Backoff;
+    use capsule_core::spec::{Delivery, LockPolicy, Payload, TaskSpec};
+    use capsule_core::task::Task;
+    use capsule_core::time::Span;
+
+    use super::*;
+
+    fn task(id: u64, name: &str, queue: &str) -> Task {
+        let spec = TaskSpec {
+            app: String::new(),
+            name: name.to_owned(),
+            display_name: String::new(),
+            owner: "ada".to_owned(),
+            uid: 0,
+            queue: queue.to_owned(),
+            priority: 0,
+            labels: BTreeMap::from([("team".to_owned(), queue.to_owned())]),
+            payload: Payload::Inline(Vec::new()),
+            retries: 0,
+            backoff: Backoff::default(),
+            timeout: None,
+            grace: Span::ZERO,
+            delivery: Delivery::AtMostOnce,
+            lock: None,
+            lock_policy: LockPolicy::Merge,
+            key: None,
+            start_within: None,
+            after: Vec::new(),
+            no_retry_exit_codes: Vec::new(),
+            no_retry_on: Vec::new(),
+            revision: 0,
+            arguments: 0,
+            summary: String::new(),
+            not_before: None,
+            hold: false,
+        };
+        let submit =
+            Command::Submit { id: TaskId(id), uuid: Uuid::default(), spec: Box::new(spec) };
+        let mut task = None;
+        for event in &capsule_core::decide(None, &submit, Timestamp(1)).unwrap() {
+            capsule_core::evolve(&mut task, event);
+        }
+        task.unwrap()
+    }
+
+    /// Tasks 1 to 10: the even ones `mail` in `slow`, the odd ones `sync` in `fast`.
+    fn book() -> Book {
+        let mut book = Book::new(1);
+        for id in 1..=10 {
+            let (name, queue) = if id % 2 == 0 { ("mail", "slow") } else { ("sync", "fast") };
+            book.apply(None, Some(&task(id, name, queue)));
+        }
+        book
+    }
+
+    fn page(filter: &Filter, before: Option<u64>, wanted: usize) -> (u64, Vec<u64>) {
+        let (total, ids) = book().page(filter, before.map(TaskId), wanted);
+        (total, ids.into_iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn a_page_counts_all_and_shows_the_newest_below_a_task() {
+        let slow = Filter { queue: "slow".to_owned(), ..Filter::default() };
+        assert_eq!(page(&slow, None, 2), (5, vec![10, 8]));
+        assert_eq!(page(&slow, Some(8), 2), (5, vec![6, 4]));
+        assert_eq!(page(&slow, None, 0), (5, vec![]));
+        let pending = Filter { statuses: vec![Status::Pending], ..Filter::default() };
+        assert_eq!(page(&pending, Some(3), 5), (10, vec![2, 1]));
+        let failed = Filter { statuses: vec![Status::Failed], ..Filter::default() };
+        assert_eq!(page(&failed, None, 5), (0, vec![]));
+    }
+
+    #[test]
+    fn names_may_end_in_a_star_and_unknown_ones_match_nothing() {
+        let named = |name: &str| Filter { names: vec![name.to_owned()], ..Filter::default() };
+        assert_eq!(page(&named("sy*"), None, 1), (5, vec![9]));
+        assert_eq!(page(&named("sy"), None, 1), (0, vec![]));
+        let nobody = Filter { owner: "bob".to_owned(), ..Filter::default() };
+        assert_eq!(page(&nobody, None, 1), (0, vec![]));
+        let labelled = Filter {
+            labels: BTreeMap::from([("team".to_owned(), "fast".to_owned())]),
+            ..named("*")
+        };
+        assert_eq!(page(&labelled, None, 2), (5, vec![9, 7]));
+    }
+}
