@@ -19,7 +19,7 @@ use crate::commands::{admin, apps, change, task};
     version,
     disable_help_subcommand = true,
     args_override_self = true,
-    after_help = "More: capsule help exit-codes|environment|formatting|ids|states|time"
+    after_help = "More: capsule help data|environment|exit-codes|formatting|ids|manifest|states|time"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -198,7 +198,8 @@ fn find(socket: Option<&str>) -> Result<(PathBuf, UnixStream), CliError> {
     }
     if let Some(path) = refused {
         let message = format!("permission denied on the socket {}", path.display());
-        return Err(CliError::new(Exit::Denied, "permission_denied", message));
+        return Err(CliError::new(Exit::Denied, "permission_denied", message)
+            .hint("where a daemon is looked for    capsule help environment"));
     }
     Err(absent(socket, &candidates))
 }
@@ -234,7 +235,8 @@ fn trust(path: &Path, stream: &UnixStream) -> Result<(), CliError> {
         path.display(),
         peer.uid()
     );
-    Err(CliError::new(Exit::Denied, "foreign_daemon", message))
+    Err(CliError::new(Exit::Denied, "foreign_daemon", message)
+        .hint("where a daemon is looked for    capsule help environment"))
 }
 
 #[cfg(test)]

@@ -46,6 +46,13 @@ impl Cli {
         self
     }
 
+    /// Gives it so long to end, where that is more than usual.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Gives it these bytes on its stdin.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {

@@ -169,6 +169,7 @@ fn behind_name(
         }
         if word == "-h" || (word == "--help" && !shadowed.contains("help")) {
             call.help = true;
+            call.taken.extend((word == "--help").then(|| "help".to_owned()));
             continue;
         }
         match flags.reads(word) {

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use clap::FromArgMatches as _;
 
 use crate::args::submit::{RunArgs, SubmitArgs, What};
-use crate::args::words::{Call, Split, Work, split};
+use crate::args::words::{Split, split};
 use crate::args::{Cli, Globals, Verb};
 use crate::client::Client;
 use crate::error::{CliError, Exit};
@@ -54,9 +54,25 @@ pub(crate) fn main() -> Exit {
     }) {
         Ok(exit) => exit,
         Err(error) => {
+            let error = with_help(error);
             ui::error::tell(&error, as_json);
             error.exit()
         }
+    }
+}
+
+/// A command line that makes no sense is sent to the help of its verb, unless it has a better hint.
+fn with_help(error: CliError) -> CliError {
+    match &error {
+        CliError::Told(told) if told.exit == Exit::Usage && told.hints.is_empty() => {}
+        CliError::Told(_) | CliError::Usage(_) | CliError::BrokenPipe => return error,
+    }
+    let mut words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    let known = Cli::command();
+    match words.find_map(|word| known.find_subcommand(&word).map(|verb| verb.get_name().to_owned()))
+    {
+        Some(verb) => error.hint(format!("capsule {verb} --help")),
+        None => error.hint("capsule --help"),
     }
 }
 
@@ -89,8 +105,8 @@ fn run(argv: &[String]) -> Result<Exit, CliError> {
     let nothing = BTreeSet::new();
     let done = runtime.block_on(async {
         match attempt(argv, &nothing).await {
-            Err(error) if error.code() == "shadowed" => {
-                let shadowed = submit::shadowed(argv).await?;
+            Err(error) if may_be_shadowed(&error) => {
+                let shadowed = submit::shadowed(argv).await;
                 if shadowed.is_empty() { Err(error) } else { attempt(argv, &shadowed).await }
             }
             done => done,
@@ -99,6 +115,13 @@ fn run(argv: &[String]) -> Result<Exit, CliError> {
     // Stdin may be read by a thread that nothing ends.
     runtime.shutdown_background();
     done
+}
+
+/// Whether a flag of ours that stands behind a task's name may be why the words made no sense.
+/// Nothing was queued: a daemon refuses words whose flags the definition wants for itself.
+fn may_be_shadowed(error: &CliError) -> bool {
+    let codes = ["shadowed", "usage", "unreadable", "not_running", "not_found", "unknown_task"];
+    codes.contains(&error.code())
 }
 
 async fn attempt(argv: &[String], shadowed: &BTreeSet<String>) -> Result<Exit, CliError> {
@@ -135,17 +158,6 @@ fn what_of(verb: &mut Verb) -> Option<&mut What> {
         return Some(what);
     }
     None
-}
-
-/// The words behind the task's name, of a submit of a task.
-pub(crate) fn call_of(verb: Option<&Verb>) -> Option<&Call> {
-    match verb {
-        Some(
-            Verb::Submit(SubmitArgs { what: What { work: Work::Task(call), .. }, .. })
-            | Verb::Run(RunArgs { what: What { work: Work::Task(call), .. }, .. }),
-        ) => Some(call),
-        Some(_) | None => None,
-    }
 }
 
 async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {

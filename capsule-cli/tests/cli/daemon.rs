@@ -453,7 +453,7 @@ impl Apps for Served {
     }
 
     async fn remove_app(&self, _: Request<RemoveAppRequest>) -> Result<Response<RemoveAppReply>> {
-        Ok(Response::new(RemoveAppReply { cancelled: 2 }))
+        Ok(Response::new(RemoveAppReply { waiting: 2 }))
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<DeployReply>> {

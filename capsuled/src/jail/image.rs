@@ -1,4 +1,5 @@
 //! A plan turned into what `execve` takes, with the program found.
+#![expect(unsafe_code, reason = "pointers into owned strings go to another thread with them")]
 
 use std::{
     ffi::{CStr, CString, OsStr, c_char},
@@ -18,6 +19,10 @@ struct List {
     _strings: Vec<CString>,
     pointers: Vec<*const c_char>,
 }
+
+// SAFETY: the pointers lead into the strings beside them, which are on the heap, never change and
+// move along, so they are as good on any other thread.
+unsafe impl Send for List {}
 
 impl List {
     fn new(strings: Vec<CString>) -> Self {

@@ -30,15 +30,15 @@ use uuid::Uuid;
 
 use super::{
     Keeper, KeeperError,
-    attempt::{Attempt, Body, Told},
     cgroup::Base,
     guard,
     home::{Home, Registry},
+    life::attempt::{Attempt, Body, Told},
     session::Peer,
     wire::{Key, StopWhy},
     writer::Writer,
 };
-use crate::jail::{Spawner, Usage};
+use crate::jail::{Pool, Spawner, Usage};
 
 /// How long a connection may take to say hello.
 const HELLO: Duration = Duration::from_secs(5);
@@ -101,6 +101,7 @@ pub(super) struct Control {
     pub(super) registry: Registry,
     pub(super) epoll: Epoll,
     pub(super) spawner: Spawner,
+    pub(super) pool: Pool,
     pub(super) writer: Writer,
     pub(super) null: OwnedFd,
     pub(super) listener: UnixListener,
@@ -175,6 +176,8 @@ impl Control {
         let none = std::path::Path::new("-");
         let spawner =
             Spawner::new((soft, hard)).map_err(|e| KeeperError::io("mapping", none, e))?;
+        let pool =
+            Pool::new((soft, hard)).map_err(|e| KeeperError::io("starting threads", none, e))?;
         let writer =
             Writer::start().map_err(|e| KeeperError::io("starting the writer", none, e))?;
         let epoll =
@@ -188,6 +191,7 @@ impl Control {
             registry,
             epoll,
             spawner,
+            pool,
             writer,
             null,
             signals,

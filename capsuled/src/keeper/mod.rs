@@ -5,7 +5,6 @@
 //! network. Invariants: no process of an attempt outlives both the keeper and its guard; a verdict
 //! is kept until the daemon has acknowledged it; the control thread never waits for a disk.
 
-mod attempt;
 mod cgroup;
 mod control;
 mod guard;

@@ -25,9 +25,8 @@ use nix::{
 };
 
 use super::{
-    attempt::Attempt,
     control::{Control, Token},
-    life::after,
+    life::{after, attempt::Attempt},
     wire::{self, Attribution, Command, Inbox, Report, StopWhy, ToDaemon, ToKeeper, WireError},
 };
 
@@ -208,17 +207,26 @@ impl Control {
 
     /// Obeys what a peer has sent, as far as its reports do not pile up.
     fn obey_all(&mut self, slot: u64) {
+        let mut starts = Vec::new();
         while let Some(peer) = self.peers.get_mut(&slot).filter(|peer| !peer.is_full()) {
             match peer.next() {
-                Ok(Some(message)) => {
-                    if let Some(command) = message.command {
+                Ok(Some(message)) => match message.command {
+                    // Starts that come together are made together.
+                    Some(Command::Spawn(spawn)) if self.session == Some(slot) => starts.push(spawn),
+                    Some(command) => {
+                        self.spawn_all(std::mem::take(&mut starts));
                         self.obey(slot, command);
                     }
+                    None => {}
+                },
+                Ok(None) => break,
+                Err(hangup) => {
+                    self.spawn_all(starts);
+                    return self.hang_up(slot, &hangup);
                 }
-                Ok(None) => return,
-                Err(hangup) => return self.hang_up(slot, &hangup),
             }
         }
+        self.spawn_all(starts);
     }
 
     fn obey(&mut self, from: u64, command: Command) {
@@ -234,7 +242,7 @@ impl Control {
         }
         match command {
             Command::Hello(_) => self.refuse(from, "the session is open already"),
-            Command::Spawn(spawn) => self.spawn(spawn.key, &spawn.plan),
+            Command::Spawn(spawn) => self.spawn_all(vec![spawn]),
             Command::Cancel(cancel) => match self.slot_of(cancel.key) {
                 Some(slot) => {
                     let why = match cancel.why() {

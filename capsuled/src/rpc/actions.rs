@@ -81,7 +81,7 @@ impl Api {
                 ("cancelling", String::new(), 0)
             }
             Ok(_) => (done, String::new(), 0),
-            Err(refusal) => refusal_words(*refusal, done),
+            Err(refusal) => refusal_words(acted.id, *refusal, done),
         };
         let task = acted.result.as_ref().ok().map(|task| self.view(task)).or(before);
         v1::ActionResult { id: acted.id.0, outcome: outcome.to_owned(), text, task, exit }
@@ -130,7 +130,7 @@ impl Api {
 }
 
 /// What a refusal means for the one who asked: asking again for what is so already is fine.
-fn refusal_words(refusal: Refusal, done: &str) -> (&'static str, String, i32) {
+fn refusal_words(id: TaskId, refusal: Refusal, done: &str) -> (&'static str, String, i32) {
     let text = refusal.to_string();
     match refusal {
         Refusal::Rejected(Rejected::AlreadyEnded(status)) if done == "cancelled" => {
@@ -140,7 +140,7 @@ fn refusal_words(refusal: Refusal, done: &str) -> (&'static str, String, i32) {
         Refusal::Rejected(Rejected::Missing) => ("refused", text, 4),
         Refusal::Rejected(Rejected::OutOfBounds) => ("refused", text, 2),
         Refusal::Rejected(Rejected::Completed) => {
-            ("refused", format!("{text}: capsule retry --as-new"), 5)
+            ("refused", format!("{text}: capsule retry {id} --as-new"), 5)
         }
         Refusal::Rejected(
             Rejected::Exists

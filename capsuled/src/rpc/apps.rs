@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use capsule_core::task::Status as TaskStatus;
 use capsule_proto::v1;
 use capsule_proto::v1::apps_server::Apps;
 use tonic::{Request, Response, Status};
@@ -10,6 +11,7 @@ use super::request::{call, submit};
 use super::status::Refused;
 use super::{Api, convert};
 use crate::apps::{App, Definition, Param, Revision, diff, parse};
+use crate::book::Filter;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -21,7 +23,7 @@ impl Apps for Api {
         let (named, definitions) = parse(&request.manifest).map_err(|error| {
             let place =
                 if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
-            Refused::invalid(format!("{place}: {error}"))
+            Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
         })?;
         let app = if request.name.is_empty() { named } else { request.name };
         capsule_core::spec::name("app", &app).map_err(Refused::from)?;
@@ -32,8 +34,11 @@ impl Apps for Api {
             lines.push(format!("~ folder {} → {}", before.dir, request.dir));
         }
         let warnings = warnings(&definitions);
-        let number = before.as_ref().map_or(0, |revision| revision.number);
         let changed = before.is_none() || !lines.is_empty();
+        let number = match before.as_ref().filter(|_| !changed) {
+            Some(revision) => revision.number,
+            None => self.engine.apps().get(&app).map_or(1, App::next_number),
+        };
         let mut reply = v1::DeployReply {
             app: app.clone(),
             revision: number,
@@ -83,8 +88,10 @@ impl Apps for Api {
         if self.engine.apps().get(&app).is_none() {
             return Err(unknown_app(&app).into());
         }
-        self.engine.remove_app(app).await.map_err(Refused::from)?;
-        Ok(Response::new(v1::RemoveAppReply { cancelled: 0 }))
+        self.engine.remove_app(app.clone()).await.map_err(Refused::from)?;
+        let statuses = vec![TaskStatus::Scheduled, TaskStatus::Pending, TaskStatus::Retry];
+        let waiting = self.engine.book().count(&Filter { statuses, app, ..Filter::default() });
+        Ok(Response::new(v1::RemoveAppReply { waiting }))
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Answer<v1::DeployReply> {

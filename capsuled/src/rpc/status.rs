@@ -108,7 +108,7 @@ impl From<SubmitError> for Refused {
                 Self::new(Code::ResourceExhausted, "queue_full", message, 5).hint("capsule status")
             }
             SubmitError::PayloadTooLarge(_) => Self::invalid(message)
-                .hint("put the data into a file and pass its path: capsule help ids"),
+                .hint("put the data into a file and pass its path: capsule help data"),
             SubmitError::Degraded(_) => {
                 Self::new(Code::ResourceExhausted, "disk_full", message, 5).hint("capsule status")
             }

@@ -16,6 +16,8 @@ mod durable;
 mod faults;
 mod kill;
 mod logs;
+mod machine;
+mod queue;
 mod rounds;
 mod run;
 mod submit;

@@ -9,17 +9,19 @@ use crate::error::{CliError, Exit};
 /// Show help of a command or on a topic
 #[derive(Debug, Args)]
 pub(crate) struct HelpArgs {
-    /// A command, or exit-codes, environment, formatting, ids, states, time
+    /// A command, or data, exit-codes, environment, formatting, ids, manifest, states, time
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }
 
 /// Topics and their texts.
-const TOPICS: [(&str, &str); 6] = [
+const TOPICS: [(&str, &str); 8] = [
+    ("data", include_str!("help/data.txt")),
     ("exit-codes", include_str!("help/exit-codes.txt")),
     ("environment", include_str!("help/environment.txt")),
     ("formatting", include_str!("help/formatting.txt")),
     ("ids", include_str!("help/ids.txt")),
+    ("manifest", include_str!("help/manifest.txt")),
     ("states", include_str!("help/states.txt")),
     ("time", include_str!("help/time.txt")),
 ];

@@ -39,7 +39,7 @@ pub(crate) enum AppVerb {
         #[arg(value_name = "REVISION", value_parser = revision)]
         revision: Option<u32>,
     },
-    /// Remove an app; its waiting tasks are cancelled
+    /// Remove an app; its waiting tasks wait until it is deployed again
     #[command(visible_alias = "rm")]
     Remove {
         /// Name of the app
@@ -90,13 +90,13 @@ impl AppVerb {
                 let request = RemoveAppRequest { app: name.clone() };
                 let reply = client.answer(client.apps().remove_app(request)).await?;
                 if ui.is_json() {
-                    ui.value(&json!({"app": name, "removed": true, "cancelled": reply.cancelled}))?;
+                    ui.value(&json!({"app": name, "removed": true, "waiting": reply.waiting}))?;
                 } else if !ui.quiet {
-                    let cancelled = match reply.cancelled {
-                        0 => String::new(),
-                        count => format!(", {count} waiting tasks cancelled"),
-                    };
-                    ui.say(&format!("removed {name}{cancelled}"))?;
+                    ui.say(&format!("removed {name}"))?;
+                    if reply.waiting > 0 {
+                        let count = reply.waiting;
+                        ui.talk(&format!("{count} of its tasks wait until it is deployed again"));
+                    }
                 }
             }
         }

@@ -51,7 +51,7 @@ impl DeployArgs {
         let manifest = std::fs::read_to_string(&path).map_err(|error| {
             let message = format!("cannot read the manifest {}: {error}", path.display());
             CliError::new(Exit::Usage, "unreadable", message)
-                .hint("deploy another one    capsule deploy PATH/capsule.toml")
+                .hint("what stands in one    capsule help manifest")
         })?;
         let whole = std::path::absolute(&path)?;
         let dir = whole.parent().unwrap_or(Path::new("/"));

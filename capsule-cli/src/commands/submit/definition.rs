@@ -51,6 +51,12 @@ pub(super) async fn help(context: &Context, what: &What, verb: &str) -> Result<E
     let Work::Task(call) = &what.work else { return Ok(Exit::Done) };
     let client = context.client().await?;
     match fetch(&client, context.app(), &call.task).await?.first() {
+        Some(definition)
+            if call.taken.iter().any(|it| it == "help" && flags(definition).contains(it)) =>
+        {
+            let message = format!("--help is a parameter of {}", call.task);
+            Err(CliError::new(Exit::Usage, "shadowed", message))
+        }
         Some(definition) => {
             let mut command = command(definition, verb);
             context.ui.block(&command.render_long_help().to_string())?;
@@ -161,7 +167,8 @@ pub(super) fn command(definition: &Definition, verb: &str) -> Command {
             command = command.arg(arg.clone().help_heading("Capsule options"));
         }
     }
-    command
+    // Errors name `--help` as long as no parameter is called so.
+    command.disable_help_flag(taken.contains("help"))
 }
 
 /// Flags of ours that make sense beside a task's name.

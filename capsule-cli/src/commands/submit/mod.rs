@@ -21,7 +21,7 @@ use super::patience::{leave, unless_interrupted};
 use super::{Context, outcome};
 use crate::args::Format;
 use crate::args::submit::{SubmitArgs, What};
-use crate::args::words::Work;
+use crate::args::words::{Work, split};
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::ui::task::submitted;
@@ -153,11 +153,31 @@ fn show_plan(context: &Context, reply: &SubmitReply) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// The flags of the parameters of the task that this command line submits.
-pub(crate) async fn shadowed(argv: &[String]) -> Result<BTreeSet<String>, CliError> {
-    let (verb, context) = super::parse(argv, &BTreeSet::new())?;
-    let Some(call) = super::call_of(verb.as_ref()) else { return Ok(BTreeSet::new()) };
-    let client = context.client().await?;
-    let found = fetch(&client, context.app(), &call.task).await?;
-    Ok(found.first().map(definition::flags).unwrap_or_default())
+/// The flags that the task of this command line takes for its own parameters; none when none of
+/// ours that stand behind its name is among them.
+pub(crate) async fn shadowed(argv: &[String]) -> BTreeSet<String> {
+    let Work::Task(call) = split(argv, &BTreeSet::new()).work else { return BTreeSet::new() };
+    let taken: BTreeSet<String> = call.taken.into_iter().collect();
+    let mut others = taken.clone();
+    // Where the daemon is; only when that makes no sense either, these too may be the task's.
+    let found = others.remove("socket") | others.remove("app");
+    let tries = if found { vec![others, taken.clone()] } else { vec![others] };
+    for left in tries {
+        let definition = definition_of(argv, &left, &call.task).await;
+        if let Some(flags) = definition.as_ref().map(definition::flags) {
+            return if flags.is_disjoint(&taken) { BTreeSet::new() } else { flags };
+        }
+    }
+    BTreeSet::new()
+}
+
+/// The definition of the task, asked for without the flags in `left`.
+async fn definition_of(
+    argv: &[String],
+    left: &BTreeSet<String>,
+    task: &str,
+) -> Option<capsule_proto::v1::Definition> {
+    let (_, context) = super::parse(argv, left).ok()?;
+    let client = context.client().await.ok()?;
+    fetch(&client, context.app(), task).await.ok()?.into_iter().next()
 }

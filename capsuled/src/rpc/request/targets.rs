@@ -18,7 +18,13 @@ const SUFFIX_MIN: usize = 6;
 pub(in crate::rpc) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<TaskId, Refused> {
     let plain = text.strip_prefix('#').unwrap_or(text);
     if let Ok(id) = plain.parse::<TaskId>() {
-        return known(engine, id);
+        // The end of a UUID may be nothing but digits; a number that is or was a task comes first.
+        let digits = plain.len() >= SUFFIX_MIN;
+        return known(engine, id).or_else(|unknown| {
+            let uuid =
+                if digits && never(engine, id)? { by_uuid(engine, plain).ok() } else { None };
+            uuid.ok_or(unknown)
+        });
     }
     match plain {
         "@last" => {
@@ -62,12 +68,18 @@ fn known(engine: &Engine, id: TaskId) -> Result<TaskId, Refused> {
     if engine.book().entries.contains_key(&id) { Ok(id) } else { Err(missing(engine, id)) }
 }
 
+/// Whether no task ever had this number.
+fn never(engine: &Engine, id: TaskId) -> Result<bool, Refused> {
+    Ok(engine::tombstone(engine.store(), id)?.is_none())
+}
+
 fn missing(engine: &Engine, id: TaskId) -> Refused {
     match engine::tombstone(engine.store(), id) {
         Ok(Some(stone)) => {
             let day = jiff::Timestamp::from_microsecond(stone.removed.0)
                 .map_or_else(|_| "some day".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
             Refused::not_found(format!("task {id} is {}, pruned on {day}", stone.status))
+                .hint("capsule list")
         }
         Ok(None) => Refused::not_found(format!("there is no task {id}")).hint("capsule list"),
         Err(error) => error.into(),

@@ -1,7 +1,10 @@
 //! The life of an attempt: start, stop, end of the main process, end of the tree, verdict.
 
+pub(in crate::keeper) mod attempt;
+mod start;
+
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -16,20 +19,13 @@ use nix::{
     unistd::Pid,
 };
 
+use self::attempt::{Attempt, Body, Exit, Output, Stop, Told, has_unread};
 use super::{
-    attempt::{Attempt, Body, Exit, Output, Stop, Told, has_unread, make_pipes, stdin_of},
-    cgroup::CgroupUse,
     control::{Control, Token, now_us},
-    wire::{self, Attribution, Key, LogTally, Report, StopWhy},
+    wire::{self, Report, StopWhy},
     writer::{Drained, Order, Pipes, Take},
 };
-use crate::{
-    jail::{
-        CannotStart, Image, Note, Order as ReaperOrder, Plan, Reaper, Stdio, Step, Usage,
-        kill_children,
-    },
-    logs::LogCaps,
-};
+use crate::jail::{Note, Order as ReaperOrder, Usage, kill_children};
 
 /// How long the rest of a tree may live on after its main process, to finish and to drain.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,95 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Control {
-    /// Starts an attempt, or repeats what became of it.
-    pub(super) fn spawn(&mut self, key: Key, plan: &Plan) {
-        if let Some(attempt) = self.slot_of(key).and_then(|slot| self.attempts.get(&slot)) {
-            let report = match attempt.verdict().filter(|_| attempt.told >= Told::Ended) {
-                Some(ended) => Report::Ended(ended),
-                None => Report::Started(started(attempt)),
-            };
-            self.tell(report);
-            return;
-        }
-        match self.try_spawn(key, plan) {
-            Ok(attempt) => {
-                self.tell(Report::Started(started(&attempt)));
-                self.admit(attempt);
-            }
-            Err(CannotStart { step, errno, message, transient }) => {
-                let step = step.into();
-                let failure = wire::CannotStart { key, step, errno, message, transient };
-                self.tell(Report::CannotStart(failure));
-            }
-        }
-    }
-
-    fn try_spawn(&mut self, key: Key, plan: &Plan) -> Result<Attempt, CannotStart> {
-        let image = Image::new(plan)?;
-        let (pipes, child_ends) = make_pipes(plan.event_fd)?;
-        let input = plan.stdin.as_deref().map(stdin_of).transpose()?;
-        let [output, errors, events] = &child_ends;
-        let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let input = input.as_ref().unwrap_or(&self.null);
-        let stdio =
-            Stdio { fds: [input.as_raw_fd(), number(output), number(errors), number(events)] };
-        let (started, started_us) = (Instant::now(), now_us());
-        let (pid, body, attribution) = self.start(key, &image, stdio)?;
-        let caps = plan
-            .log_caps
-            .map_or_else(LogCaps::default, |caps| LogCaps { head: caps.head, tail: caps.tail });
-        Ok(Attempt {
-            key,
-            pid,
-            started,
-            started_us,
-            deadline: after(started, plan.deadline_ms),
-            grace: Duration::from_millis(plan.grace_ms),
-            body,
-            attribution,
-            pipes,
-            caps,
-            output: Output::Silent,
-            stop: None,
-            exit: None,
-            usage: Usage::default(),
-            group: CgroupUse::default(),
-            tally: LogTally::default(),
-            told: Told::Running,
-            acked: false,
-            alarm: None,
-        })
-    }
-
-    fn start(
-        &mut self,
-        key: Key,
-        image: &Image,
-        stdio: Stdio,
-    ) -> Result<(Pid, Body, Attribution), CannotStart> {
-        if let Some(base) = &self.cgroups
-            && let Ok((leaf, dir)) = base.make(key)
-        {
-            match self.spawner.start(image, stdio, Some(dir.as_fd())) {
-                Ok(pid) => {
-                    return Ok((pid, Body::Cgroup { leaf, watch: None }, Attribution::Cgroup));
-                }
-                Err(failure) => {
-                    if let Err(error) = base.remove(&leaf) {
-                        tracing::warn!(%error, "cannot remove the cgroup of a failed start");
-                    }
-                    if failure.step != Step::Cgroup {
-                        return Err(failure);
-                    }
-                }
-            }
-        }
-        let (reaper, pid) = Reaper::start(&self.spawner, image, stdio)?;
-        self.registry.add(reaper.pid);
-        self.registry.add(pid);
-        Ok((pid, Body::Reaper(reaper), Attribution::Reaper))
-    }
-
     fn admit(&mut self, attempt: Attempt) {
         let slot = self.new_slot();
         for (index, pipe) in attempt.pipes.iter().enumerate() {
@@ -143,7 +50,7 @@ impl Control {
     }
 
     /// Begins to stop an attempt, or shortens the grace of one being stopped.
-    pub(super) fn stop(&mut self, slot: u64, why: StopWhy, grace: Duration) {
+    pub(in crate::keeper) fn stop(&mut self, slot: u64, why: StopWhy, grace: Duration) {
         self.look_for_end(slot);
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let kill_at = Instant::now() + grace;
@@ -171,7 +78,7 @@ impl Control {
     }
 
     /// Kills all that is left of the attempt.
-    pub(super) fn kill_tree(&mut self, slot: u64) {
+    pub(in crate::keeper) fn kill_tree(&mut self, slot: u64) {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let now = Instant::now();
         if let Some(stop) = &mut attempt.stop {
@@ -207,7 +114,7 @@ impl Control {
     }
 
     /// The main process was waited for.
-    pub(super) fn on_exit(&mut self, slot: u64, status: i32, usage: Usage) {
+    pub(in crate::keeper) fn on_exit(&mut self, slot: u64, status: i32, usage: Usage) {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let now = Instant::now();
         attempt.usage = usage;
@@ -229,7 +136,7 @@ impl Control {
     }
 
     /// Removes the attempt's cgroup if it is empty; else watches it.
-    pub(super) fn check_group(&mut self, slot: u64) {
+    pub(in crate::keeper) fn check_group(&mut self, slot: u64) {
         let Some(base) = &self.cgroups else { return };
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let Body::Cgroup { leaf, watch } = &mut attempt.body else { return };
@@ -256,7 +163,7 @@ impl Control {
     }
 
     /// Takes what the reaper has to tell.
-    pub(super) fn hear_reaper(&mut self, slot: u64) {
+    pub(in crate::keeper) fn hear_reaper(&mut self, slot: u64) {
         loop {
             let Some(attempt) = self.attempts.get_mut(&slot) else { return };
             let Body::Reaper(reaper) = &attempt.body else { return };
@@ -311,7 +218,7 @@ impl Control {
 
     /// Kills children that belong to no live reaper, and notes when there is none. Where attempts
     /// have cgroups a stray cannot be told from an orphan of theirs, so only main processes die.
-    pub(super) fn kill_strays(&mut self) {
+    pub(in crate::keeper) fn kill_strays(&mut self) {
         let strays: Vec<u64> = self.slots_of_strays();
         if strays.is_empty() {
             return;
@@ -336,7 +243,7 @@ impl Control {
     }
 
     /// Brings the daemon's knowledge up to what is known, once the main process has ended.
-    pub(super) fn settle(&mut self, slot: u64) {
+    pub(in crate::keeper) fn settle(&mut self, slot: u64) {
         let Some(attempt) = self.attempts.get(&slot).filter(|a| a.exit.is_some()) else { return };
         if attempt.output == Output::Silent && has_unread(&attempt.pipes) {
             self.hand_over(slot);
@@ -378,7 +285,7 @@ impl Control {
     }
 
     /// Gives the pipes to the writer.
-    pub(super) fn hand_over(&mut self, slot: u64) {
+    pub(in crate::keeper) fn hand_over(&mut self, slot: u64) {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let pipes = std::mem::take(&mut attempt.pipes);
         attempt.output = Output::Moving;
@@ -397,7 +304,7 @@ impl Control {
     }
 
     /// The writer has moved what was there.
-    pub(super) fn on_drained(&mut self, drained: Drained) {
+    pub(in crate::keeper) fn on_drained(&mut self, drained: Drained) {
         let slot = drained.slot;
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         attempt.tally = drained.tally;
@@ -411,7 +318,7 @@ impl Control {
     }
 
     /// Does what its time has come for.
-    pub(super) fn on_alarm(&mut self, slot: u64) {
+    pub(in crate::keeper) fn on_alarm(&mut self, slot: u64) {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         attempt.alarm = None;
         let grace = attempt.grace;
@@ -435,7 +342,7 @@ fn started(attempt: &Attempt) -> wire::Started {
 }
 
 /// The instant `ms` after `from`; none for 0 and for what no clock reaches.
-pub(super) fn after(from: Instant, ms: u64) -> Option<Instant> {
+pub(in crate::keeper) fn after(from: Instant, ms: u64) -> Option<Instant> {
     if ms == 0 { None } else { from.checked_add(Duration::from_millis(ms)) }
 }
 

@@ -14,7 +14,7 @@ use nix::{
     unistd::{Pid, pipe2},
 };
 
-use super::{
+use crate::keeper::{
     cgroup::{CgroupUse, Leaf},
     wire::{self, Attribution, How, Key, LogTally, Receipt, Source, StopWhy},
     writer::Pipes,
@@ -26,7 +26,7 @@ use crate::{
 
 /// What holds the processes of an attempt together.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(in crate::keeper) enum Body {
     /// A cgroup, watched for its end once the main process has ended.
     Cgroup { leaf: Leaf, watch: Option<OwnedFd> },
     /// A reaper.
@@ -39,7 +39,7 @@ pub(super) enum Body {
 
 /// Who has the pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Output {
+pub(in crate::keeper) enum Output {
     /// The control thread: nothing was written yet.
     Silent,
     /// The writer.
@@ -54,63 +54,63 @@ pub(super) enum Output {
 
 /// A stop that has begun.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stop {
-    pub(super) why: StopWhy,
+pub(in crate::keeper) struct Stop {
+    pub(in crate::keeper) why: StopWhy,
     /// A signal was sent.
-    pub(super) signalled: bool,
+    pub(in crate::keeper) signalled: bool,
     /// The kill was sent.
-    pub(super) killed: bool,
+    pub(in crate::keeper) killed: bool,
     /// When to kill, or to kill again.
-    pub(super) kill_at: Instant,
+    pub(in crate::keeper) kill_at: Instant,
 }
 
 /// The end of the main process.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Exit {
+pub(in crate::keeper) struct Exit {
     /// As `wait4` gave it.
-    pub(super) status: i32,
-    pub(super) how: How,
-    pub(super) ended_us: u64,
-    pub(super) wall: Duration,
+    pub(in crate::keeper) status: i32,
+    pub(in crate::keeper) how: How,
+    pub(in crate::keeper) ended_us: u64,
+    pub(in crate::keeper) wall: Duration,
     /// When patience with the rest of the tree, or with the disk, ends.
-    pub(super) limit: Instant,
+    pub(in crate::keeper) limit: Instant,
 }
 
 /// How far the daemon was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Told {
+pub(in crate::keeper) enum Told {
     Running,
     Ended,
     Gone,
 }
 
 #[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) key: Key,
-    pub(super) pid: Pid,
-    pub(super) started: Instant,
-    pub(super) started_us: u64,
-    pub(super) deadline: Option<Instant>,
-    pub(super) grace: Duration,
-    pub(super) body: Body,
-    pub(super) attribution: Attribution,
-    pub(super) pipes: Pipes,
-    pub(super) caps: LogCaps,
-    pub(super) output: Output,
-    pub(super) stop: Option<Stop>,
-    pub(super) exit: Option<Exit>,
-    pub(super) usage: Usage,
-    pub(super) group: CgroupUse,
-    pub(super) tally: LogTally,
-    pub(super) told: Told,
-    pub(super) acked: bool,
+pub(in crate::keeper) struct Attempt {
+    pub(in crate::keeper) key: Key,
+    pub(in crate::keeper) pid: Pid,
+    pub(in crate::keeper) started: Instant,
+    pub(in crate::keeper) started_us: u64,
+    pub(in crate::keeper) deadline: Option<Instant>,
+    pub(in crate::keeper) grace: Duration,
+    pub(in crate::keeper) body: Body,
+    pub(in crate::keeper) attribution: Attribution,
+    pub(in crate::keeper) pipes: Pipes,
+    pub(in crate::keeper) caps: LogCaps,
+    pub(in crate::keeper) output: Output,
+    pub(in crate::keeper) stop: Option<Stop>,
+    pub(in crate::keeper) exit: Option<Exit>,
+    pub(in crate::keeper) usage: Usage,
+    pub(in crate::keeper) group: CgroupUse,
+    pub(in crate::keeper) tally: LogTally,
+    pub(in crate::keeper) told: Told,
+    pub(in crate::keeper) acked: bool,
     /// The alarm that is set.
-    pub(super) alarm: Option<Instant>,
+    pub(in crate::keeper) alarm: Option<Instant>,
 }
 
 impl Attempt {
     /// When something is to be done even if nothing happens.
-    pub(super) fn next_alarm(&self) -> Option<Instant> {
+    pub(in crate::keeper) fn next_alarm(&self) -> Option<Instant> {
         match (&self.exit, &self.stop) {
             (Some(exit), _) => (self.told != Told::Gone).then_some(exit.limit),
             (None, Some(stop)) => Some(stop.kill_at),
@@ -118,12 +118,12 @@ impl Attempt {
         }
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::keeper) fn is_gone(&self) -> bool {
         matches!(self.body, Body::Gone)
     }
 
     /// How the end that happens now came about.
-    pub(super) fn how(&self) -> How {
+    pub(in crate::keeper) fn how(&self) -> How {
         match &self.stop {
             Some(stop) if stop.killed => How::Killed,
             Some(stop) if stop.signalled => How::Graceful,
@@ -132,7 +132,7 @@ impl Attempt {
     }
 
     /// The verdict, once the main process has ended.
-    pub(super) fn verdict(&self) -> Option<wire::Ended> {
+    pub(in crate::keeper) fn verdict(&self) -> Option<wire::Ended> {
         let exit = self.exit.as_ref()?;
         let signal = libc::WIFSIGNALED(exit.status).then(|| libc::WTERMSIG(exit.status));
         Some(wire::Ended {
@@ -168,7 +168,7 @@ impl Attempt {
         }
     }
 
-    pub(super) fn item(&self) -> wire::Item {
+    pub(in crate::keeper) fn item(&self) -> wire::Item {
         wire::Item {
             key: self.key,
             pid: if self.exit.is_none() { self.pid.as_raw() } else { 0 },
@@ -180,7 +180,7 @@ impl Attempt {
 }
 
 /// Whether the control thread would find something in pipes it still has.
-pub(super) fn has_unread(pipes: &Pipes) -> bool {
+pub(in crate::keeper) fn has_unread(pipes: &Pipes) -> bool {
     let mut fds: Vec<PollFd<'_>> =
         pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
     let polled = !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok();
@@ -188,7 +188,7 @@ pub(super) fn has_unread(pipes: &Pipes) -> bool {
 }
 
 /// Pipes for output: our ends, and the ends of the child.
-pub(super) fn make_pipes(event: bool) -> Result<(Pipes, Pipes), CannotStart> {
+pub(in crate::keeper) fn make_pipes(event: bool) -> Result<(Pipes, Pipes), CannotStart> {
     let (mut ours, mut theirs) = (Pipes::default(), Pipes::default());
     let count = if event { 3 } else { 2 };
     for (our, their) in ours.iter_mut().zip(&mut theirs).take(count) {
@@ -205,7 +205,7 @@ fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// A file in memory that a program reads as its standard input.
-pub(super) fn stdin_of(bytes: &[u8]) -> Result<OwnedFd, CannotStart> {
+pub(in crate::keeper) fn stdin_of(bytes: &[u8]) -> Result<OwnedFd, CannotStart> {
     let failed = |errno| CannotStart::no_room(errno, "holding the standard input");
     let fd = memfd_create(c"stdin", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
     let mut rest = bytes;

@@ -1,0 +1,184 @@
+//! Starting attempts: what each needs is prepared, then those that came together start together.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::Pid;
+
+use super::attempt::{Attempt, Body, Output, Told, make_pipes, stdin_of};
+use super::{after, started};
+use crate::{
+    jail::{CannotStart, Image, Plan, Reaper, Start, Stdio, Step, Usage},
+    keeper::{
+        cgroup::{CgroupUse, Leaf},
+        control::{Control, now_us},
+        wire::{self, Attribution, Key, LogTally, Report},
+        writer::Pipes,
+    },
+    logs::LogCaps,
+};
+
+/// An attempt with everything it needs, not started yet.
+struct Prepared {
+    key: Key,
+    plan: Plan,
+    image: Image,
+    pipes: Pipes,
+    ends: Ends,
+    input: Option<OwnedFd>,
+}
+
+/// An attempt that is being started; what its program is given stays open until that is done.
+struct Unstarted {
+    key: Key,
+    plan: Plan,
+    pipes: Pipes,
+    _given: (Ends, Option<OwnedFd>),
+}
+
+/// The program's ends of its pipes.
+struct Ends(Pipes);
+
+impl Prepared {
+    fn new(key: Key, plan: Plan) -> Result<Self, CannotStart> {
+        let image = Image::new(&plan)?;
+        let (pipes, ends) = make_pipes(plan.event_fd)?;
+        let input = plan.stdin.as_deref().map(stdin_of).transpose()?;
+        Ok(Self { key, plan, image, pipes, ends: Ends(ends), input })
+    }
+}
+
+impl Ends {
+    fn stdio(&self, input: &OwnedFd) -> Stdio {
+        let [output, errors, events] = self.0.each_ref().map(|end| end.as_ref().map_or(-1, raw));
+        Stdio { fds: [raw(input), output, errors, events] }
+    }
+}
+
+fn raw(fd: &OwnedFd) -> RawFd {
+    fd.as_raw_fd()
+}
+
+impl Unstarted {
+    fn started(
+        self,
+        pid: Pid,
+        body: Body,
+        attribution: Attribution,
+        (began, began_us): (Instant, u64),
+    ) -> Attempt {
+        let caps = self.plan.log_caps;
+        Attempt {
+            key: self.key,
+            pid,
+            started: began,
+            started_us: began_us,
+            deadline: after(began, self.plan.deadline_ms),
+            grace: Duration::from_millis(self.plan.grace_ms),
+            body,
+            attribution,
+            pipes: self.pipes,
+            caps: caps
+                .map_or_else(LogCaps::default, |caps| LogCaps { head: caps.head, tail: caps.tail }),
+            output: Output::Silent,
+            stop: None,
+            exit: None,
+            usage: Usage::default(),
+            group: CgroupUse::default(),
+            tally: LogTally::default(),
+            told: Told::Running,
+            acked: false,
+            alarm: None,
+        }
+    }
+}
+
+impl Control {
+    /// Starts attempts, those in cgroups at once, or repeats what became of them.
+    pub(in crate::keeper) fn spawn_all(&mut self, spawns: Vec<wire::Spawn>) {
+        let mut prepared: Vec<Prepared> = Vec::new();
+        for wire::Spawn { key, plan } in spawns {
+            if let Some(attempt) = self.slot_of(key).and_then(|slot| self.attempts.get(&slot)) {
+                let report = match attempt.verdict().filter(|_| attempt.told >= Told::Ended) {
+                    Some(ended) => Report::Ended(ended),
+                    None => Report::Started(started(attempt)),
+                };
+                self.tell(report);
+            } else if !prepared.iter().any(|other| other.key == key) {
+                match Prepared::new(key, plan) {
+                    Ok(one) => prepared.push(one),
+                    Err(failure) => self.tell_failure(key, failure),
+                }
+            }
+        }
+        let mut grouped = Vec::new();
+        for one in prepared {
+            match self.cgroups.as_ref().and_then(|base| base.make(one.key).ok()) {
+                Some((leaf, dir)) => grouped.push((one, leaf, dir)),
+                None => self.start_with_reaper(one),
+            }
+        }
+        self.start_in_cgroups(grouped);
+    }
+
+    fn start_in_cgroups(&mut self, grouped: Vec<(Prepared, Leaf, OwnedFd)>) {
+        let (mut waiting, mut starts) = (Vec::new(), Vec::new());
+        let (began, began_us) = (Instant::now(), now_us());
+        for (one, leaf, cgroup) in grouped {
+            let Prepared { key, plan, image, pipes, ends, input } = one;
+            let stdio = ends.stdio(input.as_ref().unwrap_or(&self.null));
+            starts.push(Start { image, stdio, cgroup });
+            waiting.push((leaf, Unstarted { key, plan, pipes, _given: (ends, input) }));
+        }
+        let results = self.pool.start_all(&mut self.spawner, starts);
+        for ((leaf, one), result) in waiting.into_iter().zip(results) {
+            match result {
+                Ok(pid) => {
+                    let body = Body::Cgroup { leaf, watch: None };
+                    let attempt = one.started(pid, body, Attribution::Cgroup, (began, began_us));
+                    self.tell(Report::Started(started(&attempt)));
+                    self.admit(attempt);
+                }
+                Err(failure) => {
+                    if let Some(Err(error)) = self.cgroups.as_ref().map(|base| base.remove(&leaf)) {
+                        tracing::warn!(%error, "cannot remove the cgroup of a failed start");
+                    }
+                    let key = one.key;
+                    if failure.step == Step::Cgroup {
+                        match Prepared::new(key, one.plan) {
+                            Ok(again) => self.start_with_reaper(again),
+                            Err(failure) => self.tell_failure(key, failure),
+                        }
+                    } else {
+                        self.tell_failure(key, failure);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_with_reaper(&mut self, one: Prepared) {
+        let Prepared { key, plan, image, pipes, ends, input } = one;
+        let stdio = ends.stdio(input.as_ref().unwrap_or(&self.null));
+        let began = (Instant::now(), now_us());
+        match Reaper::start(&self.spawner, &image, stdio) {
+            Ok((reaper, pid)) => {
+                self.registry.add(reaper.pid);
+                self.registry.add(pid);
+                let one = Unstarted { key, plan, pipes, _given: (ends, input) };
+                let attempt = one.started(pid, Body::Reaper(reaper), Attribution::Reaper, began);
+                self.tell(Report::Started(started(&attempt)));
+                self.admit(attempt);
+            }
+            Err(failure) => self.tell_failure(key, failure),
+        }
+    }
+
+    fn tell_failure(&mut self, key: Key, failure: CannotStart) {
+        let CannotStart { step, errno, message, transient } = failure;
+        let step = step.into();
+        self.tell(Report::CannotStart(wire::CannotStart { key, step, errno, message, transient }));
+    }
+}
