@@ -150,6 +150,11 @@ impl Book {
             .map(|(id, _)| *id)
     }
 
+    /// How many tasks match.
+    pub fn count(&self, filter: &Filter) -> u64 {
+        self.page(filter, None, 0).0
+    }
+
     /// How many tasks match, where that is a filter by status alone.
     fn counted(&self, filter: &Filter) -> Option<u64> {
         let by_status = Filter { statuses: filter.statuses.clone(), ..Filter::default() };
