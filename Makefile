@@ -38,7 +38,8 @@ demo:
 
 bench:
 	@scripts/needs.sh build
-	$(CARGO) bench --locked --workspace --benches
+	$(CARGO) build --locked --release --workspace --bins
+	target/release/capsule-bench $(ROWS)
 
 mutants:
 	@scripts/needs.sh mutants

@@ -232,11 +232,24 @@ impl Client {
             if began.elapsed() > limit {
                 let status = self.daemon.status(v1::StatusRequest {}).await?.into_inner();
                 let by_status: HashMap<String, u64> = status.by_status;
-                anyhow::bail!("{wanted} tasks were to be {statuses:?}, there are {by_status:?}");
+                let failed = self.first_failure().await?;
+                anyhow::bail!(
+                    "{wanted} tasks were to be {statuses:?}, there are {by_status:?}; {failed}"
+                );
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// How the newest failed task failed, in words.
+    async fn first_failure(&mut self) -> anyhow::Result<String> {
+        let filter =
+            v1::Filter { statuses: vec![v1::Status::Failed.into()], ..v1::Filter::default() };
+        let request =
+            v1::ListRequest { filter: Some(filter), limit: 1, ..v1::ListRequest::default() };
+        let tasks = self.tasks.list(request).await?.into_inner().tasks;
+        Ok(tasks.first().map(|task| format!("{}: {}", task.id, task.reason)).unwrap_or_default())
     }
 
     /// Submits so many copies in batches of 1,000; gives their ids.

@@ -7,8 +7,9 @@ pub(crate) mod words;
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use self::words::{Split, Work};
 use crate::commands::{admin, apps, change, task};
 
 /// Run background tasks that survive: submit, watch and steer them.
@@ -25,6 +26,24 @@ pub(crate) struct Cli {
     pub(crate) globals: Globals,
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
+}
+
+/// What reads the words of the command line.
+///
+/// Programs call `submit` and `run` in loops. The tree of all verbs, each with a copy of every
+/// global flag, would cost them about as much as the call itself, so they get the one verb.
+pub(crate) fn command(Split { words, work }: &Split) -> Command {
+    let verb = words.get(1).filter(|_| *work != Work::Nothing);
+    let lean = |verb: Command| {
+        let command = Command::new("capsule").version(env!("CARGO_PKG_VERSION"));
+        let command = command.disable_help_subcommand(true).args_override_self(true);
+        Globals::augment_args(command).subcommand(verb)
+    };
+    match verb.map(String::as_str) {
+        Some("submit") => lean(submit::SubmitArgs::augment_args(Command::new("submit"))),
+        Some("run") => lean(submit::RunArgs::augment_args(Command::new("run"))),
+        Some(_) | None => Cli::command(),
+    }
 }
 
 /// Flags that stand before or after the verb.
@@ -208,7 +227,7 @@ mod tests {
         let mut built = Cli::command();
         built.build();
         for verb in listed.get_subcommands() {
-            let own = built.find_subcommand(verb.get_name()).and_then(clap::Command::get_about);
+            let own = built.find_subcommand(verb.get_name()).and_then(Command::get_about);
             assert_eq!(
                 verb.get_about().map(ToString::to_string),
                 own.map(ToString::to_string),

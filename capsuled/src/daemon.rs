@@ -163,6 +163,7 @@ impl Running {
         let Self { engine, thread, dispatcher, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        tokio::spawn(engine.hand_out_answers());
         let mut dispatching = tokio::spawn(dispatcher.run());
         let socket = api.about.socket.display().to_string();
         let mut serving = tokio::spawn(rpc::serve(listener, api));

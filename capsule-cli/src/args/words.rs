@@ -1,6 +1,7 @@
 //! Sorts the words of the command line before clap sees them: behind the task's name of `submit`
 //! and `run`, Capsule's own flags stand among words that only the daemon understands.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use clap::{Arg, Args as _, Command};
@@ -100,7 +101,7 @@ fn takes_next(arg: &Arg) -> bool {
 
 /// Sorts the words; flags in `shadowed` are left to the task when they stand behind its name.
 pub(crate) fn split(argv: &[String], shadowed: &BTreeSet<String>) -> Split {
-    let globals = Flags::globals();
+    let globals = LazyCell::new(Flags::globals);
     let mut rest = argv.iter();
     let mut words: Vec<String> = rest.next().into_iter().cloned().collect();
     let Some(verb) = head(&globals, &mut rest, &mut words) else {
@@ -111,9 +112,9 @@ pub(crate) fn split(argv: &[String], shadowed: &BTreeSet<String>) -> Split {
         words.extend(selecting(rest.cloned().collect()));
         return Split { words, work: Work::Nothing };
     }
-    let flags = Flags::of(&verb);
+    let flags = LazyCell::new(|| Flags::of(&verb));
     let program = verb == "exec";
-    words.push(if program { "submit".to_owned() } else { verb });
+    words.push(if program { "submit".to_owned() } else { verb.clone() });
     let work = match head(&flags, &mut rest, &mut words) {
         None => {
             let argv: Vec<String> = rest.cloned().collect();
@@ -131,8 +132,8 @@ pub(crate) fn split(argv: &[String], shadowed: &BTreeSet<String>) -> Split {
 }
 
 /// Moves flags to `words` up to the first word that is none, which it returns; none behind `--`.
-fn head(
-    flags: &Flags,
+fn head<F: FnOnce() -> Flags>(
+    flags: &LazyCell<Flags, F>,
     rest: &mut std::slice::Iter<'_, String>,
     words: &mut Vec<String>,
 ) -> Option<String> {

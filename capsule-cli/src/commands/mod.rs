@@ -13,7 +13,7 @@ pub(crate) mod task;
 
 use std::collections::BTreeSet;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 use crate::args::submit::{RunArgs, SubmitArgs, What};
 use crate::args::words::{Split, split};
@@ -141,8 +141,10 @@ pub(crate) fn parse(
     argv: &[String],
     shadowed: &BTreeSet<String>,
 ) -> Result<(Option<Verb>, Context), CliError> {
-    let Split { words, work } = split(argv, shadowed);
-    let matches = Cli::command().try_get_matches_from(words)?;
+    let split = split(argv, shadowed);
+    let command = crate::args::command(&split);
+    let Split { words, work } = split;
+    let matches = command.try_get_matches_from(words)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let Some(what) = cli.verb.as_mut().and_then(what_of) {
         what.work = work;

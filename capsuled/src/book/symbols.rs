@@ -33,6 +33,11 @@ impl Symbols {
         self.by_name.get(name).copied()
     }
 
+    /// All names with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Symbol, &str)> {
+        (0..).map(Symbol).zip(self.names.iter().map(|name| &**name))
+    }
+
     /// The name behind a number.
     pub fn name(&self, symbol: Symbol) -> &str {
         usize::try_from(symbol.0).ok().and_then(|n| self.names.get(n)).map_or("", |name| name)

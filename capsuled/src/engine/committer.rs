@@ -27,6 +27,13 @@ const GROUP_MAX: usize = 128;
 /// whatever comes next, and a short task's start shares the commit of its end.
 const LAZY: Duration = Duration::from_millis(8);
 
+/// How long a group waits for company after one that had much: those who were answered together
+/// ask again together, and a commit costs more than this.
+const COMPANY: Duration = Duration::from_micros(100);
+
+/// A group of so many had much company.
+const CROWD: usize = 16;
+
 /// The engine's thread.
 #[derive(Debug)]
 pub(super) struct Committer {
@@ -35,6 +42,8 @@ pub(super) struct Committer {
     inbox: Receiver<Request>,
     effects: UnboundedSender<Effect>,
     waiting: Vec<Request>,
+    /// How many requests the last group had.
+    last: usize,
     disk: Disk,
 }
 
@@ -45,7 +54,7 @@ impl Committer {
         (inbox, effects): (Receiver<Request>, UnboundedSender<Effect>),
         disk: Disk,
     ) -> Self {
-        Self { shared, carry, inbox, effects, waiting: Vec::new(), disk }
+        Self { shared, carry, inbox, effects, waiting: Vec::new(), last: 0, disk }
     }
 
     /// Runs until closed.
@@ -57,7 +66,9 @@ impl Committer {
             if !self.gather() {
                 return Ok(());
             }
+            self.wait_for_company();
             let requests = std::mem::take(&mut self.waiting);
+            self.last = requests.len();
             if let Some(reply) = self.decide(requests)? {
                 self.shared.store.close()?;
                 // Whoever asked may be gone.
@@ -96,6 +107,20 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
+        }
+    }
+
+    /// Gathers what comes right behind, when the last group was a crowd.
+    fn wait_for_company(&mut self) {
+        if self.last < CROWD {
+            return;
+        }
+        let until = Instant::now() + COMPANY;
+        while self.waiting.len() < self.last.min(GROUP_MAX)
+            && let left = until.saturating_duration_since(Instant::now())
+            && let Ok(request) = self.inbox.recv_timeout(left)
+        {
+            self.waiting.push(request);
         }
     }
 
@@ -202,7 +227,7 @@ impl Group<'_> {
 
     /// Answers once the group is durable. Whoever asked may be gone by then.
     fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
-        self.answers.push(Box::new(move |_| drop(reply.send(value))));
+        self.answers.push(Box::new(move |_| Box::new(move || drop(reply.send(value)))));
     }
 
     /// Answers a submit. One that comes alone is told what it waits for: who looks into the book
@@ -213,7 +238,7 @@ impl Group<'_> {
             if let [Ok(submitted)] = results.as_mut_slice() {
                 submitted.waiting = book.waiting(&submitted.task, now);
             }
-            drop(reply.send(results));
+            Box::new(move || drop(reply.send(results)))
         }));
     }
 

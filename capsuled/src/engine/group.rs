@@ -13,6 +13,7 @@ use capsule_core::{Rejected, decide, evolve};
 use parking_lot::RwLockWriteGuard;
 
 use super::feed::Changed;
+use super::post::Delivery;
 use super::records;
 use super::request::{Acted, Effect, Refusal};
 use super::{EngineError, Shared};
@@ -34,7 +35,7 @@ pub(super) struct Carry {
 const WARM_MAX: usize = 16_384;
 
 /// Says what was decided, with the book as the group leaves it.
-type Answer = Box<dyn FnOnce(&Book) + Send>;
+type Answer = Box<dyn FnOnce(&Book) -> Delivery + Send>;
 
 /// Decisions that will be committed together.
 pub(super) struct Group<'a> {
@@ -220,22 +221,16 @@ impl<'a> Group<'a> {
 
     /// Makes the group durable, then lets it be seen: answers, feed, effects.
     pub(super) fn commit(mut self) -> Result<Vec<Effect>, StoreError> {
-        for (id, task) in &self.staged {
-            match task {
-                Some(task) => {
-                    self.changes.push(records::put_task(task));
-                    let keep = !task.status().is_ended()
-                        && (self.carry.warm.len() < WARM_MAX || self.carry.warm.contains_key(id));
-                    if keep {
-                        self.carry.warm.insert(*id, task.clone());
-                    } else {
-                        self.carry.warm.remove(id);
-                    }
-                }
-                None => {
-                    self.carry.warm.remove(id);
-                }
+        for (id, task) in std::mem::take(&mut self.staged) {
+            if let Some(task) = &task {
+                self.changes.push(records::put_task(task));
             }
+            let warm = &mut self.carry.warm;
+            let room = warm.len() < WARM_MAX || warm.contains_key(&id);
+            match task.filter(|task| room && !task.status().is_ended()) {
+                Some(task) => warm.insert(id, task),
+                None => warm.remove(&id),
+            };
         }
         for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
@@ -243,11 +238,10 @@ impl<'a> Group<'a> {
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
         }
-        for answer in self.answers {
-            answer(&self.book);
-        }
+        let answers = self.answers.into_iter().map(|answer| answer(&self.book)).collect();
         RwLockWriteGuard::unlock_fair(self.book);
         self.shared.feed.publish(&self.feed);
+        self.shared.post.hand_out(answers);
         for act in self.afterwards {
             act();
         }

@@ -9,6 +9,7 @@ mod deploy;
 mod disk;
 mod feed;
 mod group;
+mod post;
 mod records;
 mod recover;
 mod request;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::disk::Disk;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
+use self::post::Post;
 pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
 pub use self::recover::Recovered;
 pub use self::request::{
@@ -64,6 +66,7 @@ struct Shared {
     side: SideFiles,
     clock: Arc<dyn Clock>,
     feed: Feed,
+    post: Post,
     /// Names this boot of the machine.
     boot_id: String,
 }
@@ -114,6 +117,7 @@ impl Engine {
             side,
             clock,
             feed,
+            post: Post::default(),
             boot_id,
         });
         let (requests, inbox) = sync_channel(WAITING_MAX);
@@ -267,6 +271,13 @@ impl Engine {
     /// The engine is gone.
     pub fn degraded(&self, what: &'static str, why: Option<String>) -> Result<(), EngineError> {
         self.tell(Request::Degraded { what, why })
+    }
+
+    /// Hands out answers where they are waited for: run it on the runtime that asks. Without it
+    /// the engine's thread does so.
+    pub fn hand_out_answers(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.post.run().await }
     }
 
     /// Ends the engine when everything asked before is done.

@@ -37,7 +37,7 @@ impl Api {
         };
         v1::SubmitReply {
             lock_policy: convert::lock_policy(task.spec.lock_policy).into(),
-            payload_json: self.payload_of(&task).map(|(_, json)| json).unwrap_or_default(),
+            payload_json: self.arguments_of(&task),
             task: Some(self.with_progress(convert::view(&task, waiting))),
             merged,
             existing,
@@ -63,6 +63,12 @@ impl Api {
             longest_ms: task.spec.longest_run().map(|span| span.0),
             task: Some(self.view(task)),
         })
+    }
+
+    /// The arguments of a call; a program, which has no app, is not even read.
+    fn arguments_of(&self, task: &Task) -> String {
+        let payload = (!task.spec.app.is_empty()).then(|| self.payload_of(task)).flatten();
+        payload.map(|(_, json)| json).unwrap_or_default()
     }
 
     /// The program, or the arguments of a call.

@@ -81,9 +81,7 @@ impl Tasks for Api {
         let wanted = if request.count_only { 0 } else { limit + 1 };
         let before = request.before.map(TaskId);
         let (total, mut ids) = if search.is_empty() {
-            let book = self.engine.book();
-            let total = book.count(&filter);
-            (total, book.newest(&filter, before).take(wanted).collect::<Vec<_>>())
+            self.engine.book().page(&filter, before, wanted)
         } else {
             let all = self.engine.book().newest(&filter, None).collect();
             let all = search.keep(&self.engine, all)?;
