@@ -13,7 +13,7 @@ pub(crate) mod task;
 
 use std::collections::BTreeSet;
 
-use clap::FromArgMatches as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::submit::{RunArgs, SubmitArgs, What};
 use crate::args::words::{Split, split};
