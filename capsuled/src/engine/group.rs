@@ -13,7 +13,7 @@ use capsule_core::{Rejected, decide, evolve};
 use parking_lot::RwLockWriteGuard;
 
 use super::feed::Changed;
-use super::post::Delivery;
+use super::feed::post::Delivery;
 use super::records;
 use super::request::{Acted, Effect, Refusal};
 use super::{EngineError, Shared};

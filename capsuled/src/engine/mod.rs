@@ -9,7 +9,6 @@ mod deploy;
 mod disk;
 mod feed;
 mod group;
-mod post;
 mod records;
 mod recover;
 mod request;
@@ -29,8 +28,8 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 
 use self::disk::Disk;
+use self::feed::post::Post;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-use self::post::Post;
 pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
 pub use self::recover::Recovered;
 pub use self::request::{

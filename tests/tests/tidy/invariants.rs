@@ -77,6 +77,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/daemon.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/engine/mod.rs",
+        "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/writer.rs",
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/link.rs",

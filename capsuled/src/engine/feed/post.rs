@@ -9,17 +9,17 @@ use std::sync::OnceLock;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Gives one answer to whoever waits for it.
-pub(super) type Delivery = Box<dyn FnOnce() + Send>;
+pub(in crate::engine) type Delivery = Box<dyn FnOnce() + Send>;
 
 /// The way from the engine's thread to the runtime.
 #[derive(Debug, Default)]
-pub(super) struct Post {
+pub(in crate::engine) struct Post {
     round: OnceLock<UnboundedSender<Vec<Delivery>>>,
 }
 
 impl Post {
     /// Hands answers to the runtime; where nobody runs the post, gives them out here.
-    pub(super) fn hand_out(&self, answers: Vec<Delivery>) {
+    pub(in crate::engine) fn hand_out(&self, answers: Vec<Delivery>) {
         if answers.is_empty() {
             return;
         }
@@ -33,7 +33,7 @@ impl Post {
     }
 
     /// Gives out answers for as long as the runtime lives. Only the first call does anything.
-    pub(super) async fn run(&self) {
+    pub(in crate::engine) async fn run(&self) {
         let (round, mut inbox) = unbounded_channel();
         if self.round.set(round).is_err() {
             return;

@@ -3,6 +3,8 @@
 //! A bounded ring in memory. A reader that is too far behind, or comes from before a restart, is
 //! told so and starts again from a snapshot. Nothing polls: readers sleep until a commit.
 
+pub(in crate::engine) mod post;
+
 use std::collections::VecDeque;
 
 use capsule_core::id::{Seq, TaskId};
