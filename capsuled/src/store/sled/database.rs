@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ::sled::{Batch, IVec};
 
 use super::super::StoreError;
-use super::guard::{Fault, guarded};
+use super::guard::{Awake, Fault, guarded};
 
 /// Chosen once; it cannot change for an existing database. Four times the smallest size that
 /// survived every power cut, so that a commit stays far below one segment.
@@ -108,6 +108,7 @@ impl Drop for Database {
 /// Waits until a database that this process closed is closed: its threads hold its file for a
 /// moment longer. What to do when that takes too long is up to the one who opens it.
 fn wait_released(path: &Path) {
+    let _awake = Awake::begin();
     let began = Instant::now();
     while let Ok(file) = File::open(path.join("db"))
         && let Err(TryLockError::WouldBlock) = file.try_lock()

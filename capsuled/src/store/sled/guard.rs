@@ -72,18 +72,48 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct DrowsyPool;
 
+/// Ten minutes, in nanoseconds.
+const DROWSY: u64 = 600_000_000_000;
+
+thread_local! {
+    static IN_DROWSY_POOL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Zero stands for the thread's own default. Should it fail, the daemon only wakes more often.
+fn set_slack(nanoseconds: u64) {
+    nix::sys::prctl::set_timerslack(nanoseconds).ok();
+}
+
 impl DrowsyPool {
     pub(super) fn begin() -> Self {
-        // Without it the daemon only wakes more often.
-        nix::sys::prctl::set_timerslack(600_000_000_000).ok();
+        IN_DROWSY_POOL.set(true);
+        set_slack(DROWSY);
         Self
     }
 }
 
 impl Drop for DrowsyPool {
     fn drop(&mut self) {
-        // Zero stands for the thread's own default.
-        nix::sys::prctl::set_timerslack(0).ok();
+        IN_DROWSY_POOL.set(false);
+        set_slack(0);
+    }
+}
+
+/// While it lives, this thread's own timeouts are exact, inside a [`DrowsyPool`] too: otherwise a
+/// wait of a millisecond could last as long as the pool may sleep.
+#[derive(Debug)]
+pub(super) struct Awake;
+
+impl Awake {
+    pub(super) fn begin() -> Self {
+        set_slack(0);
+        Self
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        set_slack(if IN_DROWSY_POOL.get() { DROWSY } else { 0 });
     }
 }
 
