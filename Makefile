@@ -43,7 +43,7 @@ bench:
 
 mutants:
 	@scripts/needs.sh mutants
-	$(CARGO) mutants -p capsule-core
+	nice $(CARGO) mutants -p capsule-core --jobs 1 --minimum-test-timeout 60 -- --lib
 
 lint:
 	@scripts/needs.sh build
