@@ -43,7 +43,7 @@ bench:
 
 mutants:
 	@scripts/needs.sh mutants
-	nice $(CARGO) mutants -p capsule-core --jobs 1 --minimum-test-timeout 60 -- --lib
+	nice $(CARGO) mutants -p capsule-core -j 1 --minimum-test-timeout 60 -- --lib
 
 lint:
 	@scripts/needs.sh build
