@@ -38,6 +38,9 @@ const OUT_PAUSE: usize = 1 << 20;
 /// Unsent bytes at which a daemon that does not read is cut off; it can come back for the inventory.
 const OUT_MAX: usize = 8 << 20;
 const TURN: usize = 64 * 1024;
+/// How long the word that an attempt runs may wait for company: a short attempt's start goes out
+/// together with its end, which saves the daemon a turn. Nobody can see it later than that.
+const HOLD: Duration = Duration::from_millis(3);
 
 /// A connection whose other end runs as our own user.
 #[derive(Debug)]
@@ -45,6 +48,9 @@ pub(super) struct Peer {
     socket: UnixStream,
     inbox: Inbox,
     out: VecDeque<u8>,
+    /// Since when all that is unsent can wait.
+    held: Option<Instant>,
+    buffer: Vec<u8>,
     fds: Vec<OwnedFd>,
     /// When it connected: it must say hello soon.
     pub(super) since: Instant,
@@ -75,8 +81,9 @@ impl Peer {
             return Err(Hangup::Stranger(peer.uid()));
         }
         socket.set_nonblocking(true)?;
-        let (inbox, out) = (Inbox::default(), VecDeque::new());
-        Ok(Self { socket, inbox, out, fds: Vec::new(), since: now, interest: EpollFlags::EPOLLIN })
+        let (inbox, out, fds) = (Inbox::default(), VecDeque::new(), Vec::new());
+        let (buffer, interest) = (vec![0; TURN], EpollFlags::EPOLLIN);
+        Ok(Self { socket, inbox, out, held: None, buffer, fds, since: now, interest })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -85,9 +92,8 @@ impl Peer {
 
     /// Takes what has arrived, at most one turn's worth.
     pub(super) fn receive(&mut self) -> Result<(), Hangup> {
-        let mut buffer = vec![0; TURN];
         let mut room = cmsg_space!([i32; 4]);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let mut parts = [IoSliceMut::new(&mut self.buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
         let got = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut room), flags);
         let count = match got {
@@ -105,7 +111,7 @@ impl Peer {
         if count == 0 {
             return Err(Hangup::Closed);
         }
-        self.inbox.push(buffer.get(..count).unwrap_or_default());
+        self.inbox.push(self.buffer.get(..count).unwrap_or_default());
         if self.fds.len() > 4 {
             self.fds.clear();
         }
@@ -126,6 +132,9 @@ impl Peer {
 
     /// Queues a report; nothing is sent before `flush`.
     pub(super) fn tell(&mut self, report: Report) {
+        let waits = matches!(report, Report::Started(_));
+        let held = self.held.take().or_else(|| self.out.is_empty().then(Instant::now));
+        self.held = held.filter(|_| waits);
         let mut bytes = Vec::new();
         wire::encode(&ToDaemon { report: Some(report) }, &mut bytes);
         self.out.extend(bytes);
@@ -136,7 +145,10 @@ impl Peer {
         while !self.out.is_empty() {
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             match send(self.socket.as_raw_fd(), self.out.as_slices().0, flags) {
-                Ok(count) => drop(self.out.drain(..count)),
+                Ok(count) => {
+                    self.out.drain(..count);
+                    self.held = None;
+                }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if self.out.len() > OUT_MAX => return Err(Hangup::Deaf),
                 Err(Errno::EAGAIN) => return Ok(()),
@@ -149,6 +161,11 @@ impl Peer {
     /// Something waits to be sent.
     pub(super) fn has_unsent(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// When what is unsent must go, if it can wait until then.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held.map(|since| since + HOLD)
     }
 
     /// So much waits to be sent that commands must wait too.
@@ -358,10 +375,12 @@ impl Control {
 
     /// Sends what was queued in this turn, and goes on with commands that had to wait for that.
     pub(super) fn flush(&mut self) {
+        let now = Instant::now();
+        let due = |p: &Peer| p.has_unsent() && p.held_until().is_none_or(|until| until <= now);
         let slots: Vec<u64> = self
             .peers
             .iter()
-            .filter(|(_, p)| p.has_unsent() || p.interest.contains(EpollFlags::EPOLLOUT))
+            .filter(|(_, p)| due(p) || p.interest.contains(EpollFlags::EPOLLOUT))
             .map(|(s, _)| *s)
             .collect();
         for slot in slots {
