@@ -7,6 +7,7 @@
 mod plan;
 mod report;
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Dispatcher {
     pub surroundings: Surroundings,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
+    /// Attempts that have no work files: most, and looking for them costs more than knowing.
+    pub tidy: HashSet<(TaskId, AttemptNumber)>,
 }
 
 /// The pause before the keeper is tried again.
@@ -143,6 +146,7 @@ impl Dispatcher {
         };
         tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
         let instance = keeper.instance;
+        self.tidy.clear();
         let known = inventory.items.iter().map(known).collect();
         self.engine.keeper_up(keeper, known).await?;
         for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
@@ -183,7 +187,7 @@ impl Dispatcher {
         }
     }
 
-    fn carry_out(&self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
+    fn carry_out(&mut self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
         match effect {
             Effect::Spawn(task) => {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
@@ -201,16 +205,26 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
-                self.surroundings.clear(task, attempt);
+                if !self.tidy.remove(&(task, attempt)) {
+                    self.surroundings.clear(task, attempt);
+                }
                 link.send(Command::Ack(key(task, attempt)));
             }
         }
         Ok(())
     }
 
-    fn spawn(&self, link: &Link, task: &Task, attempt: AttemptNumber) -> Result<(), EngineError> {
+    fn spawn(
+        &mut self,
+        link: &Link,
+        task: &Task,
+        attempt: AttemptNumber,
+    ) -> Result<(), EngineError> {
         match self.surroundings.plan(&self.engine, task, attempt) {
-            Ok(plan) => {
+            Ok((plan, has_payload)) => {
+                if !has_payload {
+                    self.tidy.insert((task.id, attempt));
+                }
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
             }
@@ -242,7 +256,7 @@ impl Dispatcher {
         self.engine.report(task, ending, true)
     }
 
-    fn hear(&self, report: &Report) -> Result<(), EngineError> {
+    fn hear(&mut self, report: &Report) -> Result<(), EngineError> {
         match report {
             Report::Started(started) => {
                 let (task, attempt) = names(started.key);
@@ -269,17 +283,23 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
+    fn ended(&mut self, ended: &wire::Ended) -> Result<(), EngineError> {
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
+        let mut left_nothing = false;
         if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {
-            match self.keep_result(task, attempt) {
+            let found = self.surroundings.result(task, attempt);
+            left_nothing = ended.tree_gone && matches!(found, Ok(None));
+            match found.and_then(|bytes| self.keep_result(task, bytes.unwrap_or_default())) {
                 Ok(result) => ending.result = result,
                 Err(why) => {
                     tracing::warn!(task.id = task.0, %why, "the result is not kept");
                     ending.receipt.result_refused = Some(why);
                 }
             }
+        }
+        if !left_nothing {
+            self.tidy.remove(&(task, attempt));
         }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
             ending.retry_after = self.retry_after(task, attempt);
@@ -296,12 +316,10 @@ impl Dispatcher {
         Some(wanted.min(RETRY_AFTER_MAX))
     }
 
-    fn keep_result(
-        &self,
-        task: TaskId,
-        attempt: AttemptNumber,
-    ) -> Result<Option<Payload>, ResultRefusal> {
-        let Some(bytes) = self.surroundings.result(task, attempt)? else { return Ok(None) };
+    fn keep_result(&self, task: TaskId, bytes: Vec<u8>) -> Result<Option<Payload>, ResultRefusal> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         if bytes.len() <= INLINE_RESULT_MAX {
             return Ok(Some(Payload::Inline(bytes)));
         }
