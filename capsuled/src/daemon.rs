@@ -1,6 +1,5 @@
 //! The only place that knows all parts: builds them, runs them, stops them in order.
 
-use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
@@ -107,7 +106,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
         },
         quit: quit_told,
-        tidy: HashSet::new(),
     };
     let about = About {
         state_dir: state.root().to_path_buf(),

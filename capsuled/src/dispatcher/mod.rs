@@ -63,9 +63,10 @@ pub struct Dispatcher {
     pub surroundings: Surroundings,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
-    /// Attempts that have no work files: most, and looking for them costs more than knowing.
-    pub tidy: HashSet<(TaskId, AttemptNumber)>,
 }
+
+/// Attempts of a session that have no work files: most, and knowing costs less than looking.
+type Tidy = HashSet<(TaskId, AttemptNumber)>;
 
 /// The pause before the keeper is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -146,23 +147,23 @@ impl Dispatcher {
         };
         tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
         let instance = keeper.instance;
-        self.tidy.clear();
+        let mut tidy = Tidy::new();
         let known = inventory.items.iter().map(known).collect();
         self.engine.keeper_up(keeper, known).await?;
         for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
-            self.ended(&ended)?;
+            self.ended(&ended, &mut tidy)?;
         }
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, instance, effect)?,
+                    Some(effect) => self.carry_out(&link, instance, effect, &mut tidy)?,
                     None => return Ok(true),
                 },
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
-                            Ok(report) => self.hear(&report)?,
+                            Ok(report) => self.hear(&report, &mut tidy)?,
                             Err(error) => {
                                 tracing::warn!(%error, "the session with the keeper ends");
                                 return Ok(false);
@@ -187,13 +188,19 @@ impl Dispatcher {
         }
     }
 
-    fn carry_out(&mut self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
+    fn carry_out(
+        &self,
+        link: &Link,
+        keeper: Uuid,
+        effect: Effect,
+        tidy: &mut Tidy,
+    ) -> Result<(), EngineError> {
         match effect {
             Effect::Spawn(task) => {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, &task, lease.attempt)?;
+                self.spawn(link, &task, lease.attempt, tidy)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
                 let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
@@ -205,7 +212,7 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
-                if !self.tidy.remove(&(task, attempt)) {
+                if !tidy.remove(&(task, attempt)) {
                     self.surroundings.clear(task, attempt);
                 }
                 link.send(Command::Ack(key(task, attempt)));
@@ -215,15 +222,16 @@ impl Dispatcher {
     }
 
     fn spawn(
-        &mut self,
+        &self,
         link: &Link,
         task: &Task,
         attempt: AttemptNumber,
+        tidy: &mut Tidy,
     ) -> Result<(), EngineError> {
         match self.surroundings.plan(&self.engine, task, attempt) {
             Ok((plan, has_payload)) => {
                 if !has_payload {
-                    self.tidy.insert((task.id, attempt));
+                    tidy.insert((task.id, attempt));
                 }
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
@@ -256,7 +264,7 @@ impl Dispatcher {
         self.engine.report(task, ending, true)
     }
 
-    fn hear(&mut self, report: &Report) -> Result<(), EngineError> {
+    fn hear(&self, report: &Report, tidy: &mut Tidy) -> Result<(), EngineError> {
         match report {
             Report::Started(started) => {
                 let (task, attempt) = names(started.key);
@@ -269,7 +277,7 @@ impl Dispatcher {
                 let ending = report::cannot_start(refused, self.engine.now());
                 self.engine.report(task, ending, true)
             }
-            Report::Ended(ended) => self.ended(ended),
+            Report::Ended(ended) => self.ended(ended, tidy),
             Report::Gone(ended) => {
                 let (task, attempt) = names(ended.key);
                 self.engine.gone(task, attempt)
@@ -283,7 +291,7 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&mut self, ended: &wire::Ended) -> Result<(), EngineError> {
+    fn ended(&self, ended: &wire::Ended, tidy: &mut Tidy) -> Result<(), EngineError> {
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
         let mut left_nothing = false;
@@ -299,7 +307,7 @@ impl Dispatcher {
             }
         }
         if !left_nothing {
-            self.tidy.remove(&(task, attempt));
+            tidy.remove(&(task, attempt));
         }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
             ending.retry_after = self.retry_after(task, attempt);
