@@ -1,5 +1,6 @@
 //! The daemon: owns the queue, the scheduler and the worker pool. See `ARCHITECTURE.md`.
 
+pub mod appdata;
 pub mod apps;
 pub mod book;
 pub mod clock;

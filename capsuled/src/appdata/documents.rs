@@ -1,6 +1,8 @@
 //! Documents of collections. The store of keys and values and the settings of an app are
 //! collections too.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use serde_json::Value;
 
@@ -51,11 +53,12 @@ impl AppData {
         self.change(move |transaction| {
             let mut rows = Vec::with_capacity(documents.len());
             let mut next = next_id(transaction, &place, stamp)?;
+            let mut given = BTreeSet::new();
             let table = transaction.open_table(DOCUMENTS).map_err(failed)?;
             for mut document in documents {
                 let id = id_of(&mut document, &mut next);
                 name("the _id", &id)?;
-                let taken = rows.iter().any(|(other, _)| *other == id && id.len() != ID_LENGTH);
+                let taken = !given.insert(id.clone());
                 if taken || table.get(place.key(&id)).map_err(failed)?.is_some() {
                     return Err(DataError::Exists(format!("there is a document with _id {id}")));
                 }
@@ -262,7 +265,8 @@ fn id_of(document: &mut Object, next: &mut u128) -> String {
 }
 
 fn encode(document: &Object) -> Result<Vec<u8>, DataError> {
-    let bytes = serde_json::to_vec(document).map_err(|error| DataError::Failed(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(document).map_err(|error| DataError::Failed(error.to_string()))?;
     if bytes.len() > DOCUMENT_MAX {
         let message = format!("a document has {} bytes, the limit is {DOCUMENT_MAX}", bytes.len());
         return Err(DataError::Invalid(message));

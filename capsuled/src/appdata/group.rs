@@ -15,9 +15,8 @@ const CACHE: usize = 16 << 20;
 /// Tells whoever waits, once it is known whether the commit is on disk.
 pub(super) type Deliver = Box<dyn FnOnce(Result<(), DataError>) + Send>;
 /// Does the work of one request; an error of the database comes back besides.
-pub(super) type Run = Box<
-    dyn FnOnce(Result<&WriteTransaction, DataError>) -> (Option<DataError>, Deliver) + Send,
->;
+pub(super) type Run =
+    Box<dyn FnOnce(Result<&WriteTransaction, DataError>) -> (Option<DataError>, Deliver) + Send>;
 
 /// One thing asked.
 pub(super) struct Request {

@@ -135,8 +135,7 @@ pub(super) fn sort(documents: &mut [Object], by: &Object) {
     documents.sort_by(|one, other| {
         for (field, direction) in by {
             let null = Value::Null;
-            let (one, other) =
-                (at(one, field).unwrap_or(&null), at(other, field).unwrap_or(&null));
+            let (one, other) = (at(one, field).unwrap_or(&null), at(other, field).unwrap_or(&null));
             let ordering = order(one, other);
             let down = direction.as_f64().is_some_and(|direction| direction < 0.0);
             if ordering.is_ne() {
