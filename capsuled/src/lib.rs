@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod database;
 pub mod dispatcher;
 pub mod engine;
+pub mod gateway;
 pub mod jail;
 pub mod keeper;
 pub mod logs;

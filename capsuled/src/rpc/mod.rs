@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
-use self::request::incoming::Incoming;
+pub(crate) use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
 use crate::engine::Engine;
 use crate::logs::LogDir;
