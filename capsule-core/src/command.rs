@@ -74,6 +74,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// It was over before any signal of ours: a cancel came too late.
     pub before_signal: bool,
+    /// Its runner says that no retry makes this failure good.
+    pub is_final: bool,
     /// The attempt itself asked to be tried again after this long.
     pub retry_after: Option<Span>,
     /// When its process began and its pid (0 = unknown), should the start never have been reported.

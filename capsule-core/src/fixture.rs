@@ -72,6 +72,7 @@ pub(crate) fn report(attempt: u32, verdict: Verdict) -> Report {
         attempt: AttemptNumber(attempt),
         verdict,
         before_signal: false,
+        is_final: false,
         retry_after: None,
         started: None,
         ended: NOW,

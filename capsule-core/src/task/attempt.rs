@@ -85,6 +85,16 @@ pub enum Failure {
     /// Lost, and not to be tried again.
     #[n(4)]
     Lost(#[n(0)] Loss),
+    /// It raised an error that its runner tells by name.
+    #[n(5)]
+    Error {
+        /// The error's class, as its language names it: `ValueError`.
+        #[n(0)]
+        kind: String,
+        /// What it said, bounded.
+        #[n(1)]
+        message: String,
+    },
 }
 
 /// The longest error text, step and message together, in bytes. A record may hold it twice: in the
@@ -103,6 +113,9 @@ pub enum Loss {
     /// The system had no process or memory for it, time and again.
     #[n(2)]
     NoResources,
+    /// The app host in whose process it ran is gone.
+    #[n(3)]
+    HostDied,
 }
 
 /// Why an attempt never began although it may.
@@ -294,6 +307,8 @@ impl fmt::Display for Failure {
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::CannotStart { step, message } => write!(f, "cannot start: {step}: {message}"),
             Self::Lost(loss) => write!(f, "lost: {loss}"),
+            Self::Error { kind, message } if message.is_empty() => f.write_str(kind),
+            Self::Error { kind, message } => write!(f, "{kind}: {message}"),
         }
     }
 }
@@ -302,6 +317,7 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KeeperDied => "its keeper died",
+            Self::HostDied => "its app host died",
             Self::Reboot => "the machine was restarted",
             Self::NoResources => "no process or memory left on this machine",
         })

@@ -166,7 +166,7 @@ pub enum DependencyOn {
 /// A class of own failure, as `no_retry_on` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum FailureClass {
-    /// Any exit code but 0.
+    /// Any exit code but 0, or an error that its runner names.
     #[n(0)]
     Exit,
     /// Killed by a signal that was not ours.

@@ -17,6 +17,8 @@ pub const NO_RESOURCES_PAUSE: Span = Span::from_secs(1);
 
 /// The longest step of an error, in bytes.
 const STEP_MAX: usize = 32;
+/// The longest name of an error's class, in bytes.
+const KIND_MAX: usize = 96;
 
 pub(super) fn reported(
     task: &Task,
@@ -52,15 +54,26 @@ pub(super) fn reported(
 
 /// The verdict with its texts cut, so that the task's record stays within its bound.
 fn bounded(verdict: &Verdict) -> Verdict {
-    if let Verdict::Failed(Failure::CannotStart { step, message }) = verdict {
-        let step = cut(step, STEP_MAX);
-        let message = cut(message, ERROR_MAX - step.len());
-        return Verdict::Failed(Failure::CannotStart {
-            step: step.to_owned(),
-            message: message.to_owned(),
-        });
+    match verdict {
+        Verdict::Failed(Failure::CannotStart { step, message }) => {
+            let step = cut(step, STEP_MAX).to_owned();
+            let message = cut(message, ERROR_MAX - step.len()).to_owned();
+            Verdict::Failed(Failure::CannotStart { step, message })
+        }
+        Verdict::Failed(Failure::Error { kind, message }) => {
+            let kind = cut(kind, KIND_MAX).to_owned();
+            let message = cut(message, ERROR_MAX - kind.len()).to_owned();
+            Verdict::Failed(Failure::Error { kind, message })
+        }
+        Verdict::Completed
+        | Verdict::Failed(
+            Failure::Exit(_) | Failure::Signal(_) | Failure::OutOfMemory | Failure::Lost(_),
+        )
+        | Verdict::Timeout(_)
+        | Verdict::Stopped(_)
+        | Verdict::Lost(_)
+        | Verdict::NotStarted(_) => verdict.clone(),
     }
-    verdict.clone()
 }
 
 /// What follows from the end of an attempt.
@@ -115,8 +128,9 @@ fn own_failure(
             false
         }
     };
-    let is_final =
-        class.is_none_or(|class| task.spec.no_retry_on.contains(&class)) || code_is_final;
+    let is_final = report.is_final
+        || class.is_none_or(|class| task.spec.no_retry_on.contains(&class))
+        || code_is_final;
     let failures = task.failures.saturating_add(1);
     let mut events = vec![Event::FailureCounted, Event::LossesForgotten];
     if is_final || failures > task.spec.retries {
@@ -156,7 +170,7 @@ impl Failure {
     /// The class that `no_retry_on` may name; `None` = no retry makes it good.
     pub const fn class(&self) -> Option<FailureClass> {
         match self {
-            Self::Exit(_) => Some(FailureClass::Exit),
+            Self::Exit(_) | Self::Error { .. } => Some(FailureClass::Exit),
             Self::Signal(_) => Some(FailureClass::Signal),
             Self::OutOfMemory => Some(FailureClass::Memory),
             Self::CannotStart { .. } | Self::Lost(_) => None,

@@ -35,8 +35,11 @@ fn fields(definition: &Definition) -> Vec<(&'static str, String)> {
     let Definition {
         name: _,
         help,
+        runner,
+        kind: _,
         command,
         params,
+        more_params,
         retries,
         backoff,
         timeout,
@@ -52,12 +55,15 @@ fn fields(definition: &Definition) -> Vec<(&'static str, String)> {
         no_retry_exit_codes,
         no_retry_on,
         rlimits,
+        callback_url,
     } = definition;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
     vec![
         ("help", format!("{help:?}")),
+        ("runner", runner.word().to_owned()),
         ("command", format!("{:?}", command.written())),
         ("params", params.iter().map(param).collect::<Vec<_>>().join(", ")),
+        ("any other argument", more_params.to_string()),
         ("retries", retries.to_string()),
         ("backoff", backoff.to_string()),
         ("timeout", or_none(timeout.map(|span| span.to_string()))),
@@ -74,6 +80,7 @@ fn fields(definition: &Definition) -> Vec<(&'static str, String)> {
         ("no_retry_exit_codes", format!("{no_retry_exit_codes:?}")),
         ("no_retry_on", format!("{no_retry_on:?}").to_lowercase()),
         ("rlimits", format!("{rlimits:?}")),
+        ("callback_url", or_none(callback_url.clone())),
     ]
 }
 

@@ -10,12 +10,11 @@ use capsule_core::time::Span;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandLine, Definition, Param, ParamKind};
+use super::definition::GRACE;
+use super::{CommandLine, Definition, Param, ParamKind, Runner};
 
 /// The longest manifest, in bytes.
 pub(super) const MANIFEST_MAX: usize = 256 << 10;
-/// Between SIGTERM and SIGKILL, unless said otherwise.
-const GRACE: Span = Span::from_secs(10);
 
 /// Why a manifest is refused. Nothing is registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,7 +111,9 @@ fn str_word() -> String {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn parse(text: &str) -> Result<(String, BTreeMap<String, Arc<Definition>>), ManifestError> {
+pub(super) fn parse(
+    text: &str,
+) -> Result<(String, BTreeMap<String, Arc<Definition>>), ManifestError> {
     if text.len() > MANIFEST_MAX {
         return Err(ManifestError::TooLong(text.len()));
     }
@@ -177,6 +178,7 @@ fn definition(task: String, table: TaskTable) -> Result<Definition, ManifestErro
         table.no_retry_on.iter().map(|word| class(&place, word)).collect();
     let definition = Definition {
         help: table.help,
+        runner: Runner::Program,
         command,
         params,
         retries: table.retries,
@@ -197,7 +199,7 @@ fn definition(task: String, table: TaskTable) -> Result<Definition, ManifestErro
         no_retry_exit_codes: table.no_retry_exit_codes,
         no_retry_on: no_retry_on?,
         rlimits: rlimits(&place, table.rlimits)?,
-        name: task.clone(),
+        ..Definition::blank(&task)
     };
     check_bounds(&place, &definition)?;
     Ok(definition)

@@ -6,8 +6,10 @@
 mod arguments;
 mod call;
 mod command;
+mod definition;
 mod diff;
 mod manifest;
+mod python;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +23,10 @@ use serde_json::Value;
 pub use self::arguments::{ArgumentError, Given};
 pub use self::call::{By, CallError};
 pub use self::command::CommandLine;
+pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;
-pub use self::manifest::{ManifestError, parse};
+pub use self::manifest::ManifestError;
+pub use self::python::{AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks};
 
 /// Revisions kept of each app, newest first.
 pub const REVISIONS_KEPT: usize = 20;
@@ -57,6 +61,8 @@ pub struct Revision {
     pub dir: String,
     /// The text it was made of.
     pub manifest: String,
+    /// What a Python app has besides its definitions.
+    pub python: Option<Arc<Python>>,
     /// By task name.
     pub definitions: BTreeMap<String, Arc<Definition>>,
 }
@@ -68,10 +74,16 @@ pub struct Definition {
     pub name: String,
     /// For people.
     pub help: String,
+    /// Who carries an attempt to its verdict.
+    pub runner: Runner,
+    /// A task, or a schedule's handler.
+    pub kind: Kind,
     /// The program and its arguments, with `{param}`.
     pub command: CommandLine,
     /// In the order of the manifest.
     pub params: Vec<Param>,
+    /// It takes any other argument too.
+    pub more_params: bool,
     /// Own failures that are made good.
     pub retries: u32,
     /// The pause between attempts.
@@ -102,6 +114,44 @@ pub struct Definition {
     pub no_retry_on: Vec<FailureClass>,
     /// Resource limits: the kernel's number, soft and hard.
     pub rlimits: Vec<(u32, u64)>,
+    /// Told of each end of a task.
+    pub callback_url: Option<String>,
+}
+
+/// What a revision's text says.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The app's name.
+    pub app: String,
+    /// By task name.
+    pub definitions: BTreeMap<String, Arc<Definition>>,
+    /// Of a Python app.
+    pub python: Option<Arc<Python>>,
+}
+
+/// Why a revision's text is refused. Nothing is registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// A `capsule.toml`.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A Python app's description.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+}
+
+/// Reads the text of a revision: a `capsule.toml`, or the description of a Python app, which
+/// begins with a brace.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(text: &str) -> Result<Parsed, ParseError> {
+    if text.starts_with('{') {
+        let python::Described { app, definitions, python } = python::read(text)?;
+        return Ok(Parsed { app, definitions, python: Some(Arc::new(python)) });
+    }
+    let (app, definitions) = manifest::parse(text)?;
+    Ok(Parsed { app, definitions, python: None })
 }
 
 /// A parameter of a definition.

@@ -363,6 +363,7 @@ pub(super) fn lost_report(
         attempt,
         verdict,
         before_signal: false,
+        is_final: false,
         retry_after: None,
         started: None,
         ended: at,

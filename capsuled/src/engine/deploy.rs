@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 use super::EngineError;
 use super::group::Group;
 use super::records::encode;
-use crate::apps::{Apps, Revision, parse};
+use crate::apps::{Apps, Parsed, Revision, parse};
 use crate::store::{Change, KeyRange, SideKind, Store, Table};
 use crate::work::Work;
 
@@ -88,10 +88,10 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
             }
             let manifest = String::from_utf8_lossy(&manifest).into_owned();
             match parse(&manifest) {
-                Ok((_, definitions)) => {
+                Ok(Parsed { definitions, python, .. }) => {
                     let RevisionRecord { deployed, by, uid, dir, .. } = record;
                     let revision =
-                        Revision { number, deployed, by, uid, dir, manifest, definitions };
+                        Revision { number, deployed, by, uid, dir, manifest, python, definitions };
                     apps.put(&name, revision);
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::request::{call, submit};
 use super::status::Refused;
 use super::{Api, convert};
-use crate::apps::{App, Definition, Param, Revision, diff, parse};
+use crate::apps::{App, Definition, Param, Parsed, Revision, diff, parse};
 use crate::book::Filter;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -20,11 +20,12 @@ impl Apps for Api {
     async fn deploy(&self, request: Request<v1::DeployRequest>) -> Answer<v1::DeployReply> {
         let peer = self.peers.of(&request)?;
         let request = request.into_inner();
-        let (named, definitions) = parse(&request.manifest).map_err(|error| {
-            let place =
-                if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
-            Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
-        })?;
+        let Parsed { app: named, definitions, python } =
+            parse(&request.manifest).map_err(|error| {
+                let place =
+                    if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
+                Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
+            })?;
         let app = if request.name.is_empty() { named } else { request.name };
         capsule_core::spec::name("app", &app).map_err(Refused::from)?;
         let before = self.engine.apps().get(&app).and_then(|app| app.in_force()).cloned();
@@ -55,6 +56,7 @@ impl Apps for Api {
                 uid: peer.uid,
                 dir: request.dir,
                 manifest: request.manifest,
+                python,
                 definitions,
             };
             reply.revision = self.engine.deploy(app, revision).await.map_err(Refused::from)?;

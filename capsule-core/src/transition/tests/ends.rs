@@ -20,6 +20,10 @@ pub(super) fn verdicts() -> Vec<(&'static str, Verdict)> {
         ("signal", Verdict::Failed(Failure::Signal(11))),
         ("out of memory", Verdict::Failed(Failure::OutOfMemory)),
         ("cannot start", Verdict::Failed(cannot_start)),
+        (
+            "an error",
+            Verdict::Failed(Failure::Error { kind: "ValueError".into(), message: "no".into() }),
+        ),
         ("failed as lost", Verdict::Failed(Failure::Lost(Loss::Reboot))),
         ("timeout, graceful", Verdict::Timeout(How::Graceful)),
         ("timeout, killed", Verdict::Timeout(How::Killed)),
@@ -27,6 +31,7 @@ pub(super) fn verdicts() -> Vec<(&'static str, Verdict)> {
         ("stopped, killed", Verdict::Stopped(How::Killed)),
         ("lost, keeper", Verdict::Lost(Loss::KeeperDied)),
         ("lost, reboot", Verdict::Lost(Loss::Reboot)),
+        ("lost, host", Verdict::Lost(Loss::HostDied)),
         ("lost, no resources", Verdict::Lost(Loss::NoResources)),
         ("not started, no resources", Verdict::NotStarted(NotStarted::NoResources)),
         ("not started, released", Verdict::NotStarted(NotStarted::Released)),

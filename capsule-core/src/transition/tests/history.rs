@@ -60,7 +60,7 @@ fn texts() -> impl Strategy<Value = String> {
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
     let how = || select(vec![How::Graceful, How::Killed]);
-    let loss = || select(vec![Loss::KeeperDied, Loss::Reboot, Loss::NoResources]);
+    let loss = || select(vec![Loss::KeeperDied, Loss::Reboot, Loss::NoResources, Loss::HostDied]);
     prop_oneof![
         2 => Just(Verdict::Completed),
         8 => select(vec![1, 1, 1, 2, 3]).prop_map(|code| Verdict::Failed(Failure::Exit(code))),
@@ -68,6 +68,9 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
         1 => Just(Verdict::Failed(Failure::OutOfMemory)),
         1 => (texts(), texts()).prop_map(|(step, message)| {
             Verdict::Failed(Failure::CannotStart { step, message })
+        }),
+        2 => (texts(), texts()).prop_map(|(kind, message)| {
+            Verdict::Failed(Failure::Error { kind, message })
         }),
         1 => loss().prop_map(|loss| Verdict::Failed(Failure::Lost(loss))),
         2 => how().prop_map(Verdict::Timeout),
@@ -86,14 +89,21 @@ fn payloads(most: usize) -> impl Strategy<Value = Payload> {
 }
 
 fn reports() -> impl Strategy<Value = Report> {
-    let chances = (any::<bool>(), prop::option::weighted(0.2, (0u64..100_000).prop_map(Span)));
+    let finals = (any::<bool>(), prop::bool::weighted(0.1));
+    let chances = (finals, prop::option::weighted(0.2, (0u64..100_000).prop_map(Span)));
     let started = prop::option::weighted(0.3, ((0i64..1000).prop_map(Timestamp), any::<u32>()));
     let receipt = (prop::option::of(0i32..4), texts());
     (verdicts(), chances, started, receipt, prop::option::of(payloads(16))).prop_map(
-        |(verdict, (before_signal, retry_after), started, (exit_code, attribution), result)| {
+        |(
+            verdict,
+            ((before_signal, is_final), retry_after),
+            started,
+            (exit_code, attribution),
+            result,
+        )| {
             let receipt = Receipt { exit_code, attribution, ..Receipt::default() };
             let report = fixture::report(0, verdict);
-            Report { before_signal, retry_after, started, receipt, result, ..report }
+            Report { before_signal, is_final, retry_after, started, receipt, result, ..report }
         },
     )
 }

@@ -277,7 +277,7 @@ fn before_started(before: &Task) -> Option<Timestamp> {
 /// At most `retries` + 1 own failures; the pause lies within the bounds of the backoff.
 fn own_failure(entry: &Entry, before: &Task, after: &Task, report: &Report) {
     let spec = &before.spec;
-    if is_final(spec, &report.verdict) || before.failures >= spec.retries {
+    if report.is_final || is_final(spec, &report.verdict) || before.failures >= spec.retries {
         let State::Ended { at, outcome } = &after.state else { panic!("goes on: {entry:#?}") };
         assert_eq!(*at, entry.now);
         if let (Verdict::Failed(failure), Outcome::Failed(kept)) = (&report.verdict, outcome) {
@@ -304,7 +304,7 @@ fn is_final(spec: &TaskSpec, verdict: &Verdict) -> bool {
         Verdict::Failed(Failure::Exit(code)) if spec.no_retry_exit_codes.contains(code) => {
             return true;
         }
-        Verdict::Failed(Failure::Exit(_)) => FailureClass::Exit,
+        Verdict::Failed(Failure::Exit(_) | Failure::Error { .. }) => FailureClass::Exit,
         Verdict::Failed(Failure::Signal(_)) => FailureClass::Signal,
         Verdict::Failed(Failure::OutOfMemory) => FailureClass::Memory,
         Verdict::Timeout(_) => FailureClass::Timeout,
@@ -319,18 +319,22 @@ fn is_final(spec: &TaskSpec, verdict: &Verdict) -> bool {
 
 /// The same, but for texts that were cut.
 fn same_failure(reported: &Failure, kept: &Failure) {
-    if let (
-        Failure::CannotStart { step, message },
-        Failure::CannotStart { step: kept_step, message: kept_message },
-    ) = (reported, kept)
-    {
-        assert!(step.starts_with(kept_step) && message.starts_with(kept_message));
-        let length = kept_step.len() + kept_message.len();
-        assert!(length <= ERROR_MAX);
-        assert!(step.len() + message.len() == length || length > ERROR_MAX - 2 || step.len() > 31);
-    } else {
-        assert_eq!(reported, kept);
-    }
+    let (head, body, kept_head, kept_body, head_max) = match (reported, kept) {
+        (
+            Failure::CannotStart { step, message },
+            Failure::CannotStart { step: kept_step, message: kept_message },
+        ) => (step, message, kept_step, kept_message, 32),
+        (
+            Failure::Error { kind, message },
+            Failure::Error { kind: kept_kind, message: kept_message },
+        ) => (kind, message, kept_kind, kept_message, 96),
+        _ => return assert_eq!(reported, kept),
+    };
+    assert!(head.starts_with(kept_head) && body.starts_with(kept_body));
+    assert!(kept_head.len() <= head_max);
+    let length = kept_head.len() + kept_body.len();
+    assert!(length <= ERROR_MAX);
+    assert!(head.len() + body.len() == length || length > ERROR_MAX - 2 || head.len() >= head_max);
 }
 
 /// A committed cancel ends the task `cancelled` with the attempt, unless that was over before.
@@ -360,7 +364,9 @@ fn cancelled(entry: &Entry, before: &Task, after: &Task) {
         && match &report.verdict {
             Verdict::Completed => true,
             verdict @ (Verdict::Failed(_) | Verdict::Timeout(_)) => {
-                is_final(&before.spec, verdict) || before.failures >= before.spec.retries
+                report.is_final
+                    || is_final(&before.spec, verdict)
+                    || before.failures >= before.spec.retries
             }
             Verdict::Stopped(_) | Verdict::Lost(_) | Verdict::NotStarted(_) => false,
         };

@@ -239,6 +239,7 @@ pub(super) fn report(attempt: AttemptNumber, verdict: Verdict, at: Timestamp) ->
         attempt,
         verdict,
         before_signal,
+        is_final: false,
         retry_after: None,
         started: None,
         ended: at,

@@ -78,7 +78,7 @@ async fn the_true_gate_is_named() {
 }
 
 fn revision(manifest: &str) -> Revision {
-    let (_, definitions) = parse(manifest).unwrap();
+    let definitions = parse(manifest).unwrap().definitions;
     Revision {
         number: 0,
         deployed: START,
@@ -86,6 +86,7 @@ fn revision(manifest: &str) -> Revision {
         uid: 1000,
         dir: "/".to_owned(),
         manifest: manifest.to_owned(),
+        python: None,
         definitions,
     }
 }
