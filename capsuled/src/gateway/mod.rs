@@ -13,6 +13,8 @@ mod server;
 mod sessions;
 mod stock;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

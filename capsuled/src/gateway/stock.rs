@@ -8,7 +8,6 @@ use std::time::Duration;
 use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_proto::sdk;
 use prost::Message as _;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Caller, Gateway};
@@ -115,10 +114,8 @@ impl Gateway {
     pub fn adopt_token(&self, token: &str, app: &str, revision: u32) {
         let apps = self.engine().apps();
         let known = apps.get(app).and_then(|app| app.revisions.get(&revision));
-        let serve = known.is_some_and(|revision| {
-            let description: Value = serde_json::from_str(&revision.manifest).unwrap_or_default();
-            description.get("serve").and_then(Value::as_bool).unwrap_or(false)
-        });
+        let python = known.and_then(|revision| revision.python.as_ref());
+        let serve = python.is_some_and(|python| python.serve);
         let user_id = known.map(|revision| revision.by.clone()).unwrap_or_default();
         let app = app.to_owned();
         let caller = Caller { app, revision, user_id, serve, task: None };

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tonic::Status;
 
 use super::{Answer, Caller, Gateway, Refresh, answer, engine_failed, read, submit_refused};
-use crate::apps::{By, Given};
+use crate::apps::{By, Given, Kind};
 use crate::book::Filter;
 use crate::engine::NewTask;
 use crate::store::SideKind;
@@ -79,7 +79,7 @@ impl Gateway {
     }
 
     /// The work and the spec of a submit: the definition's, with what the request says itself.
-    fn called(
+    pub(super) fn called(
         &self,
         caller: &Caller,
         request: &sdk::SubmitTaskRequest,
@@ -88,7 +88,10 @@ impl Gateway {
         let apps = self.engine().apps();
         let missing = || Status::not_found(format!("app {} has no task {name:?}", caller.app));
         let app = apps.get(&caller.app).ok_or_else(missing)?;
-        let definition = apps.definition(&caller.app, name).ok_or_else(missing)?;
+        let definition = apps
+            .definition(&caller.app, name)
+            .filter(|definition| definition.kind == Kind::Task)
+            .ok_or_else(missing)?;
         let payload = std::str::from_utf8(&request.kwargs_json)
             .map_err(|_| Status::invalid_argument("the arguments are no text"))?;
         let given = Given { payload: payload.to_owned(), ..Given::default() };
@@ -125,7 +128,14 @@ impl Gateway {
         let missing = || Status::not_found(format!("app {} has no task {id:?}", caller.app));
         let number: TaskId = id.parse().map_err(|_| missing())?;
         let task = self.engine().task(number).map_err(|error| engine_failed(&error))?;
-        task.filter(|task| task.spec.app == caller.app && is_shown(task)).ok_or_else(missing)
+        task.filter(|task| task.spec.app == caller.app && self.is_shown(task)).ok_or_else(missing)
+    }
+
+    /// Whether apps see a task at all: not the runs of their schedules.
+    fn is_shown(&self, task: &Task) -> bool {
+        let apps = self.engine().apps();
+        let definition = apps.definition(&task.spec.app, &task.spec.name);
+        definition.is_none_or(|definition| definition.kind == Kind::Task)
     }
 
     async fn find_tasks(
@@ -237,7 +247,7 @@ impl Gateway {
                 tokio::task::yield_now().await;
             }
             let task = self.engine().task(id).map_err(|error| engine_failed(&error))?;
-            if let Some(task) = task.filter(is_shown)
+            if let Some(task) = task.filter(|task| self.is_shown(task))
                 && (search.kwargs.is_empty() || self.has_kwargs(&task, &search.kwargs))
             {
                 found.push(task);
@@ -304,11 +314,6 @@ struct Search {
     status: i32,
     session: String,
     kwargs: Map<String, Value>,
-}
-
-/// Whether apps see a task at all.
-fn is_shown(_task: &Task) -> bool {
-    true
 }
 
 fn kwargs(bytes: &[u8]) -> Result<Map<String, Value>, Status> {
