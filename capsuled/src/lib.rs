@@ -15,6 +15,7 @@ pub mod logs;
 pub mod rpc;
 pub mod runner;
 pub mod service;
+pub mod socket;
 pub mod store;
 pub mod telemetry;
 pub mod text;

@@ -28,7 +28,7 @@ use tonic::Status;
 pub use self::chat::{Chat, ChatError, Opening};
 pub use self::rooms::{Attached, ChatEvent};
 pub use self::secrets::{Secret, SecretError};
-pub use self::server::{SOCKET, serve};
+pub use self::server::{serve, socket_path};
 pub use self::stock::{StockEnd, StockEvent, StockReport, StockTask};
 use crate::appdata::{AppData, DataError};
 use crate::engine::{Engine, EngineError, SubmitError};

@@ -2,6 +2,7 @@
 //! every call; a call goes the same way as one of our own host.
 
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use nix::unistd::geteuid;
@@ -14,14 +15,18 @@ use tonic::server::{NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::runner::Recv;
 use super::{Caller, Gateway, MESSAGE_MAX};
 use crate::rpc::Incoming;
 
-/// The name of the socket's file. The `@` is needed: clients send the path as the authority of
-/// their requests, escaped, and only before an `@` may an authority have escapes.
-pub const SOCKET: &str = "runner@localhost";
+/// The socket of a store's stock runners. The `@` is needed: clients send the path as the authority
+/// of their requests, escaped, and only before an `@` may an authority have escapes.
+pub fn socket_path(runtime_dir: &Path, store: Uuid) -> PathBuf {
+    let name: String = store.simple().to_string().chars().take(8).collect();
+    runtime_dir.join(format!("runner-{name}@localhost"))
+}
 
 /// Serves stock runners until the daemon ends.
 ///

@@ -29,7 +29,7 @@ struct Served {
 impl Served {
     async fn new() -> Self {
         let bench = Bench::new().await;
-        let path = bench.dir.path().join(SOCKET);
+        let path = socket_path(bench.dir.path(), uuid::Uuid::nil());
         let listener = UnixListener::bind(&path).unwrap();
         let ending = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, bench.gateway.clone(), ending.clone()));
