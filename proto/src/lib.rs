@@ -21,7 +21,6 @@ pub mod v1 {
 #[expect(
     clippy::all,
     clippy::pedantic,
-    clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::empty_structs_with_brackets,
     unused_qualifications,
