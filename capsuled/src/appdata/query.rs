@@ -105,13 +105,12 @@ fn at<'a>(document: &'a Object, path: &str) -> Option<&'a Value> {
 /// Two values in their order: null, numbers, texts, objects, lists, truth.
 pub(super) fn order(one: &Value, other: &Value) -> Ordering {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => match (one.as_i64(), other.as_i64()) {
-            (Some(one), Some(other)) => one.cmp(&other),
-            _ => {
-                let (one, other) = (one.as_f64(), other.as_f64());
-                one.partial_cmp(&other).unwrap_or(Ordering::Equal)
+        (Value::Number(one), Value::Number(other)) => {
+            if let (Some(one), Some(other)) = (one.as_i64(), other.as_i64()) {
+                return one.cmp(&other);
             }
-        },
+            one.as_f64().partial_cmp(&other.as_f64()).unwrap_or(Ordering::Equal)
+        }
         (Value::String(one), Value::String(other)) => one.cmp(other),
         (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
         _ if rank(one) == rank(other) => one.to_string().cmp(&other.to_string()),

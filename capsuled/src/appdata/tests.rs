@@ -17,10 +17,8 @@ fn place() -> Place {
 }
 
 fn object(value: Value) -> Object {
-    match value {
-        Value::Object(object) => object,
-        other => panic!("{other} is no object"),
-    }
+    let Value::Object(object) = value else { panic!("{value} is no object") };
+    object
 }
 
 fn find(filter: Value) -> Find {

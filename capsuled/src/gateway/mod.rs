@@ -89,8 +89,8 @@ pub struct Caller {
 impl Gateway {
     /// A gateway over this engine and these data; secrets are files in `secrets`.
     pub fn new(engine: Engine, data: AppData, secrets: PathBuf) -> (Self, Wanted) {
-        let (reports, reported) = mpsc::unbounded_channel();
-        let (refreshes, refreshed) = mpsc::unbounded_channel();
+        let (reports, told) = mpsc::unbounded_channel();
+        let (refreshes, asked) = mpsc::unbounded_channel();
         let inner = Inner {
             engine,
             data,
@@ -100,7 +100,7 @@ impl Gateway {
             reports,
             refreshes,
         };
-        (Self { inner: Arc::new(inner) }, Wanted { reports: reported, refreshes: refreshed })
+        (Self { inner: Arc::new(inner) }, Wanted { reports: told, refreshes: asked })
     }
 
     /// One unary call of the SDK, by `Service/Method`, request and reply as protobuf.

@@ -46,7 +46,7 @@ impl Gateway {
     ) -> Result<sdk::SubmitTaskResponse, Status> {
         caller.check_app(&request.app_id)?;
         if request.recurrence_seconds > 0 {
-            return self.submit_recurring(caller, request);
+            return self.submit_recurring(caller, &request);
         }
         let (work, spec) = self.called(caller, &request)?;
         let new = NewTask {
@@ -70,7 +70,7 @@ impl Gateway {
     fn submit_recurring(
         &self,
         _caller: &Caller,
-        request: sdk::SubmitTaskRequest,
+        request: &sdk::SubmitTaskRequest,
     ) -> Result<sdk::SubmitTaskResponse, Status> {
         Err(Status::unimplemented(format!(
             "task {} every {} s: recurring tasks are not served by this daemon",

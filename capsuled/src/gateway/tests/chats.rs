@@ -81,10 +81,9 @@ async fn a_turn_ends_with_its_runner_and_a_session_goes_on_with_another() {
     let first = bench.gateway.say("leads", &chat.id, "one").await.unwrap();
     assert!(inbox.recv().await.is_some());
     drop(attached);
-    match chat.events.recv().await.unwrap() {
-        ChatEvent::TurnEnded { request, error: Some(_) } => assert_eq!(request, first),
-        other => panic!("{other:?}"),
-    }
+    let event = chat.events.recv().await.unwrap();
+    let ChatEvent::TurnEnded { request, error: Some(_) } = event else { panic!("{event:?}") };
+    assert_eq!(request, first);
     // A message waits for the next runner.
     let gateway = bench.gateway.clone();
     let id = chat.id.clone();

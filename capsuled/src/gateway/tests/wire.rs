@@ -146,14 +146,13 @@ async fn an_attempt_is_delivered_claimed_once_and_reported_by_its_runner() {
     let mut again = tasks.clone();
     let (one, two) = (with(&token, done.clone()), with(&token, done));
     let telling = tokio::spawn(async move { again.complete_task(one).await });
-    match served.bench.wanted.reports.recv().await.unwrap().event {
-        StockEvent::Ended { end: StockEnd::Retry, error, durable, .. } => {
-            assert_eq!(error, "ValueError: no");
-            assert!(!telling.is_finished(), "not before it is durable");
-            durable.send(()).unwrap();
-        }
-        other => panic!("{other:?}"),
-    }
+    let event = served.bench.wanted.reports.recv().await.unwrap().event;
+    let StockEvent::Ended { end: StockEnd::Retry, error, durable, .. } = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(error, "ValueError: no");
+    assert!(!telling.is_finished(), "not before it is durable");
+    durable.send(()).unwrap();
     assert!(telling.await.unwrap().unwrap().into_inner().ok);
     assert!(tasks.complete_task(two).await.unwrap().into_inner().ok, "too late, and ignored");
     assert!(served.bench.wanted.reports.try_recv().is_err());

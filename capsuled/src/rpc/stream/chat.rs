@@ -70,17 +70,10 @@ impl Talk {
         loop {
             let live = !self.cards.is_empty();
             tokio::select! {
-                event = chat.events.recv() => match event {
-                    Some(event) => self.tell(event).await?,
-                    None => {
-                        let late = Refused::new(
-                            tonic::Code::ResourceExhausted, "too_slow",
-                            "this client reads too slowly", 1,
-                        );
-                        drop(self.sender.send(Err(late.into())).await);
-                        return Err(Gone);
-                    }
-                },
+                event = chat.events.recv() => {
+                    let Some(event) = event else { return self.lag().await };
+                    self.tell(event).await?;
+                }
                 news = engine.feed().next(&mut feed) => {
                     if news.is_err() {
                         feed = engine.feed().cursor();
@@ -91,6 +84,14 @@ impl Talk {
                 () = self.sender.closed() => return Err(Gone),
             }
         }
+    }
+
+    /// The client does not keep up; what it missed is in the history.
+    async fn lag(&self) -> Result<(), Gone> {
+        let message = "this client reads too slowly";
+        let late = Refused::new(tonic::Code::ResourceExhausted, "too_slow", message, 1);
+        drop(self.sender.send(Err(late.into())).await);
+        Err(Gone)
     }
 
     async fn tell(&mut self, event: ChatEvent) -> Result<(), Gone> {
