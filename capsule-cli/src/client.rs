@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use capsule_proto::v1::apps_client::AppsClient;
+use capsule_proto::v1::chat_client::ChatClient;
 use capsule_proto::v1::daemon_client::DaemonClient;
 use capsule_proto::v1::tasks_client::TasksClient;
 use capsule_proto::v1::{HelloReply, HelloRequest};
@@ -91,6 +92,10 @@ impl Client {
 
     pub(crate) fn apps(&self) -> AppsClient<Channel> {
         AppsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    pub(crate) fn chat(&self) -> ChatClient<Channel> {
+        ChatClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
     /// Awaits one answer, within the deadline. The call is boxed: those of tonic are large.

@@ -1,8 +1,6 @@
 //! The only place that knows all parts: builds them, runs them, stops them in order.
 
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,19 +9,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use capsule_core::time::Span;
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{User, geteuid};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::appdata::AppData;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
+use crate::gateway::{self, Gateway};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
+use crate::socket;
 use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
@@ -55,8 +55,6 @@ pub enum KeeperStart {
     External,
 }
 
-/// The longest path that a Unix socket takes (unix(7): 108 bytes with the ending zero).
-const SOCKET_PATH_MAX: usize = 107;
 /// How long a Ctrl-C waits for running tasks before it stops them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between SIGTERM and SIGKILL of tasks that a Ctrl-C stops.
@@ -69,14 +67,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// # Errors
 /// It cannot start, or the store failed while it ran; the message says what to do.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let runtime_dir = runtime_dir();
+    let runtime_dir = socket::runtime_dir();
     let socket = args.socket.clone().unwrap_or_else(|| runtime_dir.join("capsuled.sock"));
-    check_socket_path(&socket)?;
+    socket::check_path(&socket)?;
     let state_dir = match &args.state_dir {
         Some(dir) => dir.clone(),
         None => default_state_dir()?,
     };
-    make_private(&runtime_dir)?;
+    socket::make_private(&runtime_dir)?;
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
     let (opened, recovered) = open_store(&state, args.slots.unwrap_or_else(cores))?;
@@ -96,7 +94,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
-        access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
+        access: keeper_access(args, runtime_dir.clone(), store_uuid, &logs)?,
         logs: Arc::clone(&logs),
         surroundings: Surroundings {
             work: state.work(),
@@ -113,15 +111,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         store_uuid: store_uuid.to_string(),
         started: clock.now(),
     };
+    let runners = gateway::socket_path(&runtime_dir, store_uuid);
+    socket::check_path(&runners)?;
     let ending = CancellationToken::new();
-    let api = Api::new(engine.clone(), logs, about, ending.clone());
+    let data = AppData::start(state.root(), Arc::new(SystemClock))?;
+    let (gateway, _) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
+    let api = Api::new(engine.clone(), logs, about, (gateway, ending.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
-        let listener = listen(&socket)?;
+        let listeners = [socket::listen(&socket)?, socket::listen(&runners)?];
         let running = Running { engine, thread, dispatcher, api, quit, ending };
-        let ended = running.until_ended(listener).await;
-        // Left behind it would only be found stale.
+        let ended = running.until_ended(listeners).await;
+        // Left behind they would only be found stale.
         drop(std::fs::remove_file(&socket));
+        drop(std::fs::remove_file(&runners));
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
@@ -159,13 +162,15 @@ enum End {
 }
 
 impl Running {
-    async fn until_ended(self, listener: UnixListener) -> anyhow::Result<()> {
+    async fn until_ended(self, [listener, runners]: [UnixListener; 2]) -> anyhow::Result<()> {
         let Self { engine, thread, dispatcher, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
         let mut dispatching = tokio::spawn(dispatcher.run());
         let socket = api.about.socket.display().to_string();
+        let served = gateway::serve(runners, api.gateway.clone(), ending.clone());
+        let mut serving_runners = tokio::spawn(served);
         let mut serving = tokio::spawn(rpc::serve(listener, api));
         let mut deciding = watch_engine(thread)?;
         tracing::info!(socket, "ready");
@@ -182,6 +187,10 @@ impl Running {
                 served?.context("serving the socket")?;
                 End::Leave
             }
+            served = &mut serving_runners => {
+                served?.context("serving the runners' socket")?;
+                End::Leave
+            }
         };
         let kill = match end {
             End::Leave => false,
@@ -193,7 +202,8 @@ impl Running {
         quit.send_replace(Some(kill));
         drop(tokio::time::timeout(FAREWELL, &mut dispatching).await);
         ending.cancel();
-        drop(tokio::time::timeout(FAREWELL, &mut serving).await);
+        let served = async { tokio::join!(&mut serving, &mut serving_runners) };
+        drop(tokio::time::timeout(FAREWELL, served).await);
         engine.close().await;
         tracing::info!("ended");
         fail(deciding.await)
@@ -292,70 +302,6 @@ fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("the keeper did not start ({}): {}", output.status, said.trim())))
-}
-
-/// Binds the socket for its owner only. A stale one is replaced; one that answers, or something
-/// that is no socket of ours, is left alone.
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
-        Ok(found) if !found.file_type().is_socket() => {
-            bail!("{} exists and is not a socket; name another with --socket", path.display())
-        }
-        Ok(found) if found.uid() != geteuid().as_raw() => {
-            bail!(
-                "{} is a socket of uid {}; name another with --socket",
-                path.display(),
-                found.uid()
-            )
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => bail!("another daemon serves {}; see it with capsule status", path.display()),
-            Err(_) => std::fs::remove_file(path)
-                .with_context(|| format!("removing the stale socket {}", path.display()))?,
-        },
-    }
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(path);
-    umask(before);
-    bound.with_context(|| format!("binding the socket {}", path.display()))
-}
-
-fn check_socket_path(path: &Path) -> anyhow::Result<()> {
-    let length = path.as_os_str().len();
-    if length > SOCKET_PATH_MAX {
-        bail!(
-            "the socket path {} has {length} bytes, a Unix socket takes {SOCKET_PATH_MAX}; name a shorter one with --socket",
-            path.display()
-        );
-    }
-    Ok(())
-}
-
-/// The short folder for sockets: `$XDG_RUNTIME_DIR/capsule`, else `/tmp/capsule-UID`.
-fn runtime_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
-        Some(dir) => PathBuf::from(dir).join("capsule"),
-        None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
-    }
-}
-
-/// Makes a folder for its owner only, or checks that it is one.
-fn make_private(dir: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the runtime folder {}", dir.display()))?;
-    let found = std::fs::symlink_metadata(dir)?;
-    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        bail!("the runtime folder {} must be a folder of ours with mode 0700", dir.display());
-    }
-    Ok(())
 }
 
 fn default_state_dir() -> anyhow::Result<PathBuf> {

@@ -1,5 +1,6 @@
 //! The daemon: owns the queue, the scheduler and the worker pool. See `ARCHITECTURE.md`.
 
+pub mod appdata;
 pub mod apps;
 pub mod book;
 pub mod clock;
@@ -7,12 +8,14 @@ pub mod daemon;
 pub mod database;
 pub mod dispatcher;
 pub mod engine;
+pub mod gateway;
 pub mod jail;
 pub mod keeper;
 pub mod logs;
 pub mod rpc;
 pub mod runner;
 pub mod service;
+pub mod socket;
 pub mod store;
 pub mod telemetry;
 pub mod text;

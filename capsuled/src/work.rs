@@ -2,6 +2,9 @@
 
 use minicbor::{Decode, Encode};
 
+/// The label that names the chat session a task is bound to.
+pub const SESSION_LABEL: &str = "session";
+
 /// The payload of a task.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Work {

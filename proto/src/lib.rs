@@ -1,4 +1,5 @@
-//! The generated code of `capsule.v1`, the protocol between `capsule` and `capsuled`.
+//! The generated code of `capsule.v1`, the protocol between `capsule` and `capsuled`, and of the
+//! SDK's own services.
 //!
 //! Additive only: a field number is never used again for something else.
 
@@ -14,6 +15,19 @@
 )]
 pub mod v1 {
     tonic::include_proto!("capsule.v1");
+}
+
+/// Messages and clients of the SDK's package `capsule`.
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::empty_structs_with_brackets,
+    unused_qualifications,
+    reason = "generated code follows the generator's rules"
+)]
+pub mod sdk {
+    tonic::include_proto!("capsule");
 }
 
 /// The version of the protocol that this crate describes: a daemon and a client with the same

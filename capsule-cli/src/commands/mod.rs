@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 pub(crate) mod apps;
 pub(crate) mod change;
+pub(crate) mod chat;
 pub(crate) mod outcome;
 pub(crate) mod patience;
 pub(crate) mod submit;
@@ -171,6 +172,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Wait(args) => Box::pin(args.run(context)).await,
         Verb::Why(args) => Box::pin(args.run(context)).await,
         Verb::Board(args) => Box::pin(args.run(context)).await,
+        Verb::Chat(args) => Box::pin(args.run(context)).await,
         Verb::Events(args) => Box::pin(args.run(context)).await,
         Verb::Cancel(args) => Box::pin(args.run(context)).await,
         Verb::Retry(args) => Box::pin(args.run(context)).await,

@@ -4,6 +4,7 @@
 //! has passed every check, so making a task or a command line of it fails only for its arguments.
 
 mod arguments;
+mod call;
 mod command;
 mod definition;
 mod diff;
@@ -20,6 +21,7 @@ use capsule_core::time::{Span, Timestamp};
 use serde_json::Value;
 
 pub use self::arguments::{ArgumentError, Given};
+pub use self::call::{By, CallError};
 pub use self::command::CommandLine;
 pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;

@@ -1,10 +1,11 @@
 //! `capsule.v1` over the Unix socket. Handlers convert, ask the engine, convert back.
 //!
-//! Owns the wire: no other module but this one names `capsule_proto`. It must not name the store's
+//! Owns the wire: no other module but this one names `capsule_proto::v1`. It must not name the store's
 //! writing side or the keeper. Invariant: a reply means that what it says is on disk.
 
 mod actions;
 mod apps;
+mod chat;
 mod convert;
 mod daemon;
 mod request;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use capsule_proto::v1::apps_server::AppsServer;
+use capsule_proto::v1::chat_server::ChatServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use tokio::net::UnixListener;
@@ -24,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
-use self::request::incoming::Incoming;
+pub(crate) use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
 use crate::engine::Engine;
+use crate::gateway::Gateway;
 use crate::logs::LogDir;
 
 /// The largest message taken: a batch of 1,000 submits with payloads of 1 KiB and more.
@@ -39,6 +42,8 @@ const STREAMS_MAX: u32 = 1024;
 pub struct Api {
     /// The one door to tasks.
     pub engine: Engine,
+    /// What apps say and are told.
+    pub gateway: Gateway,
     /// Logs of attempts.
     pub logs: Arc<LogDir>,
     /// What `status` tells of the daemon itself.
@@ -62,9 +67,14 @@ pub struct About {
 }
 
 impl Api {
-    /// Handlers over this engine.
-    pub fn new(engine: Engine, logs: Arc<LogDir>, about: About, ending: CancellationToken) -> Self {
-        Self { engine, logs, about: Arc::new(about), ending, peers: Arc::default() }
+    /// Handlers over this engine and gateway, until the token says that the daemon ends.
+    pub fn new(
+        engine: Engine,
+        logs: Arc<LogDir>,
+        about: About,
+        (gateway, ending): (Gateway, CancellationToken),
+    ) -> Self {
+        Self { engine, gateway, logs, about: Arc::new(about), ending, peers: Arc::default() }
     }
 }
 
@@ -82,6 +92,7 @@ pub async fn serve(listener: UnixListener, api: Api) -> Result<(), tonic::transp
         .http2_max_pending_accept_reset_streams(Some(64))
         .add_service(InterceptedService::new(tasks, peer::admit))
         .add_service(InterceptedService::new(AppsServer::new(api.clone()), peer::admit))
+        .add_service(InterceptedService::new(ChatServer::new(api.clone()), peer::admit))
         .add_service(InterceptedService::new(DaemonServer::new(api), peer::admit))
         .serve_with_incoming_shutdown(Incoming::new(listener), ending.cancelled_owned())
         .await

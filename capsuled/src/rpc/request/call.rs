@@ -1,15 +1,14 @@
 //! From a call on the wire to a task: the definition says what fits and how it runs.
 
-use capsule_core::spec::{Payload, SUMMARY_MAX, TaskSpec};
+use capsule_core::spec::TaskSpec;
 use capsule_proto::v1;
-use serde_json::{Map, Value};
 
 use super::peer::Peer;
-use crate::apps::{Apps, Definition, Given};
+use crate::apps::{Apps, By, CallError, Given};
 use crate::engine::Engine;
 use crate::rpc::status::Refused;
-use crate::text::{bounded, distance};
-use crate::work::{Call, Work};
+use crate::text::distance;
+use crate::work::Work;
 
 /// The work of a call and the spec that its definition makes of it.
 pub(in crate::rpc) fn work(
@@ -18,90 +17,29 @@ pub(in crate::rpc) fn work(
     peer: &Peer,
 ) -> Result<(Work, TaskSpec), Refused> {
     let apps = engine.apps();
-    let app = find(&apps, &call.app, &call.task)?;
-    let definition =
-        apps.definition(&app, &call.task).ok_or_else(|| unknown_task(&apps, &app, &call.task))?;
-    let in_force = apps.get(&app).and_then(|app| app.in_force());
-    let revision = in_force.map_or(0, |revision| revision.number);
-    let uid = in_force.map_or(peer.uid, |revision| revision.uid);
+    let name = find(&apps, &call.app, &call.task)?;
+    let unknown = || unknown_task(&apps, &name, &call.task);
+    let app = apps.get(&name).ok_or_else(unknown)?;
+    let definition = apps.definition(&name, &call.task).ok_or_else(unknown)?;
     let shadowed =
         |taken: &&String| definition.params.iter().any(|p| p.name == taken.replace('-', "_"));
     if let Some(taken) = call.taken.iter().find(shadowed) {
         let message = format!("--{taken} is a parameter of {}", definition.name);
         return Err(Refused::precondition("shadowed", message));
     }
+    let params = call.params.into_iter().map(|param| (param.name, param.value, param.json));
     let given = Given {
         payload: call.payload_json,
-        params: call
-            .params
-            .into_iter()
-            .map(|param| (param.name, param.value, param.json))
-            .collect(),
+        params: params.collect(),
         raw: call.raw,
         cwd: call.cwd,
     };
-    let arguments = definition.arguments(&given).map_err(|error| {
-        Refused::invalid(error.to_string())
-            .hint(format!("capsule submit {} --help", definition.name))
-    })?;
-    let lock = definition.lock_key(&arguments)?;
-    let summary = summary(&arguments);
-    let text = Value::Object(arguments).to_string();
-    let spec = spec(definition, app, peer, Fixed { revision, uid, lock, summary });
-    Ok((Work::Call(Call { arguments: text }), spec))
-}
-
-struct Fixed {
-    revision: u32,
-    uid: u32,
-    lock: Option<String>,
-    summary: String,
-}
-
-fn spec(definition: &Definition, app: String, peer: &Peer, fixed: Fixed) -> TaskSpec {
-    TaskSpec {
-        app,
-        name: definition.name.clone(),
-        display_name: String::new(),
-        owner: peer.name.clone(),
-        uid: fixed.uid,
-        queue: definition.queue.clone(),
-        priority: definition.priority,
-        labels: std::collections::BTreeMap::new(),
-        payload: Payload::Inline(Vec::new()),
-        retries: definition.retries,
-        backoff: definition.backoff,
-        timeout: definition.timeout,
-        grace: definition.grace,
-        delivery: definition.delivery,
-        lock: fixed.lock,
-        lock_policy: definition.lock_policy,
-        key: None,
-        start_within: None,
-        after: Vec::new(),
-        no_retry_exit_codes: definition.no_retry_exit_codes.clone(),
-        no_retry_on: definition.no_retry_on.clone(),
-        revision: fixed.revision,
-        arguments: 0,
-        summary: fixed.summary,
-        not_before: None,
-        hold: false,
-    }
-}
-
-fn summary(arguments: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = arguments
-        .iter()
-        .map(|(name, value)| match value {
-            Value::String(text) => format!("{name}={text}"),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Array(_)
-            | Value::Object(_) => format!("{name}={value}"),
-        })
-        .collect();
-    bounded(&pairs.join(" "), SUMMARY_MAX)
+    let by = By { owner: peer.name.clone(), uid: peer.uid };
+    app.call(&name, definition, &given, by).map_err(|error| match error {
+        CallError::Arguments(error) => Refused::invalid(error.to_string())
+            .hint(format!("capsule submit {} --help", definition.name)),
+        CallError::Lock(error) => error.into(),
+    })
 }
 
 /// The app that has the task: the named one, else the only one with such a task.

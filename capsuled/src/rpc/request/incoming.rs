@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Accepts connections. One too many is closed at once: its client is told so by the closing, while
 /// one left waiting would never know why.
 #[derive(Debug)]
-pub(in crate::rpc) struct Incoming {
+pub(crate) struct Incoming {
     listener: UnixListener,
     free: Arc<Semaphore>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -33,7 +33,7 @@ pub(in crate::rpc) struct Incoming {
 
 impl Incoming {
     /// Accepts from `listener`, as many connections as the limit of open files bears.
-    pub(in crate::rpc) fn new(listener: UnixListener) -> Self {
+    pub(crate) fn new(listener: UnixListener) -> Self {
         let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         Self::with_room(listener, room(files))
     }
@@ -83,7 +83,7 @@ fn lacks_room(error: &io::Error) -> bool {
 
 /// A connection; its end makes place for another.
 #[derive(Debug)]
-pub(in crate::rpc) struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     _place: OwnedSemaphorePermit,
 }

@@ -1,5 +1,6 @@
 //! What goes on after the reply: logs, waits and the live feed.
 
+pub(super) mod chat;
 pub(super) mod progress;
 pub(super) mod tail;
 pub(super) mod watch;
