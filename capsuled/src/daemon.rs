@@ -24,6 +24,7 @@ use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
+use crate::runner::process::Processes;
 use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
@@ -93,6 +94,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let processes = Processes::new(Arc::clone(&logs));
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -105,6 +107,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                 .ok()
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
         },
+        processes,
         quit: quit_told,
     };
     let about = About {

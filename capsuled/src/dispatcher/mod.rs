@@ -27,6 +27,7 @@ use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
 use crate::keeper::wire::{self, Command, Report};
 use crate::logs::{LogDir, LogReader, Stream};
 use crate::runner::link::{Link, LinkError, Session};
+use crate::runner::process::{self, Processes};
 use crate::store::SideKind;
 
 /// How the keeper is found, and made when there is none.
@@ -60,6 +61,8 @@ pub struct Dispatcher {
     pub logs: Arc<LogDir>,
     /// What every attempt is given.
     pub surroundings: Surroundings,
+    /// What the keeper runs besides attempts.
+    pub processes: Processes,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
@@ -89,6 +92,7 @@ impl Dispatcher {
                     if self.session(session).await? {
                         return Ok(());
                     }
+                    self.processes.disconnected();
                     self.engine.keeper_down()?;
                     tracing::warn!("the keeper is gone");
                 }
@@ -131,6 +135,8 @@ impl Dispatcher {
     /// One session from greeting to end. True = the daemon ends.
     async fn session(&mut self, session: Session) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
+        let (others, items): (Vec<_>, Vec<_>) =
+            inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
         let keeper = Keeper {
             instance: welcome.instance.parse().unwrap_or_default(),
             pid: u32::try_from(welcome.pid).unwrap_or(0),
@@ -141,11 +147,12 @@ impl Dispatcher {
             }
             .to_owned(),
         };
-        tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
+        tracing::info!(keeper.pid, attempts = items.len(), "the keeper is connected");
+        self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
-        let known = inventory.items.iter().map(known).collect();
+        let known = items.iter().map(known).collect();
         self.engine.keeper_up(keeper, known).await?;
-        for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
+        for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
         let mut batch = Vec::new();
@@ -173,6 +180,7 @@ impl Dispatcher {
                     let kill = *self.quit.borrow_and_update();
                     if let Some(kill) = kill.filter(|_| changed.is_ok()) {
                         link.send(Command::Quit(wire::Quit { kill }));
+                        self.processes.disconnected();
                         drop(link);
                         // The session's end says that the keeper took the word.
                         while reports.next().await.is_some_and(|report| report.is_ok()) {}
@@ -243,6 +251,10 @@ impl Dispatcher {
     }
 
     fn hear(&self, report: &Report) -> Result<(), EngineError> {
+        if report.key().is_some_and(|key| key.task & process::BIT != 0) {
+            self.processes.hear(report);
+            return Ok(());
+        }
         match report {
             Report::Started(started) => {
                 let (task, attempt) = names(started.key);
