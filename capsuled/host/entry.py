@@ -1,0 +1,236 @@
+"""From CAPSULE_ENTRY to the app's object, and from an exception to what a person wants to read."""
+
+import datetime
+import importlib
+import importlib.util
+import linecache
+import os
+import shlex
+import sys
+import sysconfig
+import traceback
+
+FRAMES_MAX = 8
+MESSAGE_MAX = 4096
+CODE_MAX = 200
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Where no code of the user stands.
+OTHERS = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
+PACKAGES = ("/site-packages/", "/dist-packages/")
+
+
+class Refusal(Exception):
+    """Why an app cannot be used: what kind of fault, where."""
+
+    def __init__(self, kind, message, file="", line=0, trace=""):
+        super().__init__(message)
+        self.kind, self.file, self.line, self.trace = kind, file, line, trace
+
+    def record(self):
+        return {
+            "kind": self.kind,
+            "message": clipped(str(self)),
+            "file": self.file,
+            "line": self.line,
+            "traceback": self.trace,
+        }
+
+
+class Entry:
+    """An imported app: `target` is a functional App or a class."""
+
+    def __init__(self, text, module, symbol, target, functional):
+        self.text, self.module, self.symbol = text, module, symbol
+        self.target, self.functional = target, functional
+
+
+def load(text):
+    """Imports the app that `FILE.py:SYMBOL` or `MODULE:SYMBOL` names. Raises Refusal."""
+    place, colon, symbol = text.rpartition(":")
+    if not colon or not place or not symbol:
+        raise Refusal("other", f"{text!r} is not FILE.py:SYMBOL")
+    sys.argv = [place]
+    load_environment(os.path.join(os.getcwd(), ".env"))
+    file, name = module_of(place)
+    try:
+        if importlib.util.find_spec("cpsl") is None:
+            raise Refusal("no_sdk", "the package cpsl is not installed for this interpreter")
+        module = importlib.import_module(name)
+    except Refusal:
+        raise
+    except BaseException as error:
+        raise import_refusal(error, place) from error
+    found = getattr(module, "__file__", None)
+    if file and found and os.path.realpath(found) != os.path.realpath(file):
+        text = f"{place} has the name of another module, {found}: rename it"
+        raise Refusal("import", text, place, 1)
+    return Entry(text, name, *chosen(module, symbol, file or found or place))
+
+
+def module_of(place):
+    """The file, if the place is one, and the name under which it is imported."""
+    if not place.endswith(".py"):
+        return None, place
+    file = os.path.abspath(place)
+    if not os.path.isfile(file):
+        raise Refusal("import", f"{place}: no such file in {os.getcwd()}", place, 0)
+    folder, name = os.path.split(file[: -len(".py")])
+    if folder != os.getcwd():
+        sys.path.insert(0, folder)
+    return file, name
+
+
+def chosen(module, symbol, file):
+    """The symbol, what it stands for and whether that is a functional App."""
+    shown = relative(file)
+    target = module
+    for part in symbol.split("."):
+        if not hasattr(target, part):
+            known = ", ".join(sorted(apps_in(module)))
+            hint = f"; it has {known}" if known else ""
+            raise Refusal("no_symbol", f"{shown} has no {symbol}{hint}", shown, 1)
+        target = getattr(target, part)
+    from cpsl.app import _REGISTERED_CLASSES, App
+
+    if isinstance(target, App):
+        if target._functional:
+            return symbol, target, True
+        # The classes of an App without an image are what runs.
+        classes = [c for c in _REGISTERED_CLASSES if c["app_name"] == target.name and c["class_name"]]
+        if len(classes) != 1:
+            text = f"{symbol} is an App without image= and has {len(classes)} classes"
+            raise Refusal("not_an_app", f"{text}: pass image= or name the class", shown, 1)
+        symbol = classes[0]["class_name"]
+        target = getattr(sys.modules[classes[0]["module"]], symbol)
+        return symbol, target, False
+    if isinstance(target, type) and (hasattr(target, "_cpsl_config") or has_handlers(target)):
+        return symbol, target, False
+    text = f"{symbol} is {type(target).__name__}, neither an App nor a class of one"
+    raise Refusal("not_an_app", text, shown, 1)
+
+
+def apps_in(module):
+    from cpsl.app import App
+
+    for name, value in vars(module).items():
+        if isinstance(value, App) or (isinstance(value, type) and "_cpsl_config" in vars(value)):
+            yield name
+
+
+def has_handlers(target):
+    from cpsl.task_types import TaskDescriptor
+
+    members = [getattr(target, name, None) for name in dir(target)]
+    return any(isinstance(m, TaskDescriptor) or hasattr(m, "_cpsl_message") for m in members)
+
+
+def import_refusal(error, place):
+    """What stopped the import, at the innermost line of the app."""
+    text = f"{type(error).__name__}: {message_of(error)}"
+    trace = user_traceback(error)
+    if isinstance(error, SyntaxError) and error.filename and is_user(error.filename):
+        shown = f"SyntaxError: {error.msg}"
+        return Refusal("import", shown, relative(error.filename), error.lineno or 0, trace)
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "cpsl":
+        return Refusal("old_sdk", f"the installed cpsl is too old: {text}", place, 0, trace)
+    frames = [frame for frame in frames_of(error.__traceback__) if is_user(frame[0])]
+    file, line = (relative(frames[-1][0]), frames[-1][1]) if frames else (place, 0)
+    return Refusal("import", text, file, line, trace)
+
+
+def load_environment(path):
+    """Sets what .env gives and the environment lacks."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            continue
+        value = value.strip()
+        if value[:1] in ("'", '"'):
+            try:
+                value = "".join(shlex.split(value, comments=True)[:1])
+            except ValueError:
+                continue
+        else:
+            value = value.split(" #", 1)[0].rstrip()
+        os.environ.setdefault(name, value)
+
+
+def error_record(error, retry):
+    """The type, message and user frames of an exception, bounded."""
+    frames = frames_of(error.__traceback__)
+    shown = [frame for frame in frames if is_user(frame[0])] or frames[-1:]
+    record = {
+        "type": type(error).__qualname__,
+        "message": message_of(error),
+        "frames": [
+            {"file": relative(file), "line": line, "function": function, "code": code_at(file, line)}
+            for file, line, function in shown[-FRAMES_MAX:]
+        ],
+        "retry": retry,
+    }
+    after = seconds_of(getattr(error, "retry_after", None))
+    if after is not None:
+        record["retry_after"] = f"{after}s"
+    return record
+
+
+def seconds_of(value):
+    """What an exception asks to wait, in whole seconds, if it asks."""
+    if isinstance(value, datetime.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 86400 * 30:
+        return None
+    return int(-(-value // 1))
+
+
+def user_traceback(error):
+    """The traceback as Python prints it, without our own frames at its top."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+        trace = trace.tb_next
+    # A fault before any other code ran, as of a wrong call, has no frame to show.
+    lines = traceback.format_exception(type(error), error, trace)
+    return "".join(line for line in lines if f'File "{HERE}{os.sep}' not in line)
+
+
+def frames_of(trace):
+    return [
+        (frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(trace)
+    ]
+
+
+def is_user(file):
+    """Whether a file is the app's or a library of its own, neither installed nor of Python."""
+    if file.startswith("<") or file.startswith(HERE + os.sep):
+        return False
+    path = os.path.abspath(file)
+    return not any(part in path for part in PACKAGES) and not path.startswith(OTHERS)
+
+
+def relative(file):
+    """The path within the app's folder, else as it is."""
+    path = os.path.abspath(file)
+    root = os.path.join(os.getcwd(), "")
+    return path[len(root) :] if path.startswith(root) else path
+
+
+def code_at(file, line):
+    return linecache.getline(file, line).strip()[:CODE_MAX]
+
+
+def message_of(error):
+    try:
+        return clipped(str(error))
+    except Exception as broken:
+        return f"<its text cannot be had: {type(broken).__name__}>"
+
+
+def clipped(text, limit=MESSAGE_MAX):
+    return text if len(text) <= limit else text[:limit] + " ..."
