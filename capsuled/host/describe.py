@@ -10,9 +10,9 @@ import sys
 import threading
 import traceback
 
-from capsule_host.entry import Refusal, import_refusal, load, relative
-from capsule_host.params import parameters
-from capsule_host.source import Trees, uses
+from capsule_host.entry import Refusal, import_refusal, load
+from capsule_host.source import Trees, parameters, uses
+from capsule_host.trace import relative
 
 DOC_MAX = 2000
 # Attributes of the App that the SDK itself sets when the app boots.

@@ -1,22 +1,12 @@
-"""From CAPSULE_ENTRY to the app's object, and from an exception to what a person wants to read."""
+"""From CAPSULE_ENTRY to the app's object, or to the reason why there is none."""
 
-import datetime
 import importlib
 import importlib.util
-import linecache
 import os
 import shlex
 import sys
-import sysconfig
-import traceback
 
-FRAMES_MAX = 8
-MESSAGE_MAX = 4096
-CODE_MAX = 200
-HERE = os.path.dirname(os.path.abspath(__file__))
-# Where no code of the user stands.
-OTHERS = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
-PACKAGES = ("/site-packages/", "/dist-packages/")
+from capsule_host.trace import clipped, frames_of, is_user, message_of, relative, user_traceback
 
 
 class Refusal(Exception):
@@ -83,13 +73,11 @@ def module_of(place):
 def chosen(module, symbol, file):
     """The symbol, what it stands for and whether that is a functional App."""
     shown = relative(file)
-    target = module
-    for part in symbol.split("."):
-        if not hasattr(target, part):
-            known = ", ".join(sorted(apps_in(module)))
-            hint = f"; it has {known}" if known else ""
-            raise Refusal("no_symbol", f"{shown} has no {symbol}{hint}", shown, 1)
-        target = getattr(target, part)
+    if not hasattr(module, symbol):
+        known = ", ".join(sorted(apps_in(module)))
+        hint = f"; it has {known}" if known else ""
+        raise Refusal("no_symbol", f"{shown} has no {symbol}{hint}", shown, 1)
+    target = getattr(module, symbol)
     from cpsl.app import _REGISTERED_CLASSES, App
 
     if isinstance(target, App):
@@ -124,18 +112,18 @@ def has_handlers(target):
     return any(isinstance(m, TaskDescriptor) or hasattr(m, "_cpsl_message") for m in members)
 
 
-def import_refusal(error, place):
+def import_refusal(error, place, kind="import"):
     """What stopped the import, at the innermost line of the app."""
     text = f"{type(error).__name__}: {message_of(error)}"
     trace = user_traceback(error)
     if isinstance(error, SyntaxError) and error.filename and is_user(error.filename):
         shown = f"SyntaxError: {error.msg}"
-        return Refusal("import", shown, relative(error.filename), error.lineno or 0, trace)
+        return Refusal(kind, shown, relative(error.filename), error.lineno or 0, trace)
     if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "cpsl":
         return Refusal("old_sdk", f"the installed cpsl is too old: {text}", place, 0, trace)
     frames = [frame for frame in frames_of(error.__traceback__) if is_user(frame[0])]
     file, line = (relative(frames[-1][0]), frames[-1][1]) if frames else (place, 0)
-    return Refusal("import", text, file, line, trace)
+    return Refusal(kind, text, file, line, trace)
 
 
 def load_environment(path):
@@ -159,78 +147,3 @@ def load_environment(path):
         else:
             value = value.split(" #", 1)[0].rstrip()
         os.environ.setdefault(name, value)
-
-
-def error_record(error, retry):
-    """The type, message and user frames of an exception, bounded."""
-    frames = frames_of(error.__traceback__)
-    shown = [frame for frame in frames if is_user(frame[0])] or frames[-1:]
-    record = {
-        "type": type(error).__qualname__,
-        "message": message_of(error),
-        "frames": [
-            {"file": relative(file), "line": line, "function": function, "code": code_at(file, line)}
-            for file, line, function in shown[-FRAMES_MAX:]
-        ],
-        "retry": retry,
-    }
-    after = seconds_of(getattr(error, "retry_after", None))
-    if after is not None:
-        record["retry_after"] = f"{after}s"
-    return record
-
-
-def seconds_of(value):
-    """What an exception asks to wait, in whole seconds, if it asks."""
-    if isinstance(value, datetime.timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 86400 * 30:
-        return None
-    return int(-(-value // 1))
-
-
-def user_traceback(error):
-    """The traceback as Python prints it, without our own frames at its top."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
-        trace = trace.tb_next
-    # A fault before any other code ran, as of a wrong call, has no frame to show.
-    lines = traceback.format_exception(type(error), error, trace)
-    return "".join(line for line in lines if f'File "{HERE}{os.sep}' not in line)
-
-
-def frames_of(trace):
-    return [
-        (frame.f_code.co_filename, line, frame.f_code.co_name)
-        for frame, line in traceback.walk_tb(trace)
-    ]
-
-
-def is_user(file):
-    """Whether a file is the app's or a library of its own, neither installed nor of Python."""
-    if file.startswith("<") or file.startswith(HERE + os.sep):
-        return False
-    path = os.path.abspath(file)
-    return not any(part in path for part in PACKAGES) and not path.startswith(OTHERS)
-
-
-def relative(file):
-    """The path within the app's folder, else as it is."""
-    path = os.path.abspath(file)
-    root = os.path.join(os.getcwd(), "")
-    return path[len(root) :] if path.startswith(root) else path
-
-
-def code_at(file, line):
-    return linecache.getline(file, line).strip()[:CODE_MAX]
-
-
-def message_of(error):
-    try:
-        return clipped(str(error))
-    except Exception as broken:
-        return f"<its text cannot be had: {type(broken).__name__}>"
-
-
-def clipped(text, limit=MESSAGE_MAX):
-    return text if len(text) <= limit else text[:limit] + " ..."
