@@ -38,7 +38,7 @@ def main() -> int:
     elif role == "attempt":
         from capsule_host.attempt import main as run
     else:
-        from capsule_host.forks import serve as run
+        from capsule_host.attempt import serve as run
     return run()
 
 

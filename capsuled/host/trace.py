@@ -64,6 +64,8 @@ def seconds_of(value):
 
 def user_traceback(error):
     """The traceback as Python prints it, without our own frames at its top."""
+    if isinstance(error, Unrunnable):
+        return f"{error.kind}: {error}\n"
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
         trace = trace.tb_next

@@ -178,3 +178,62 @@ class Started:
 
 def line(frame):
     return json.dumps(frame).encode() + b"\n"
+
+
+class Forks:
+    """The fork server of an app, spoken to as the keeper does."""
+
+    def __init__(self, source, daemon=None, **options):
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours.settimeout(SECONDS)
+        env = {"CAPSULE_FORK_FD": str(theirs.fileno())}
+        options = {"pass_fds": [theirs.fileno()], "stdout": None, "stderr": None} | options
+        self.started = Started("forks", source, env=env, daemon=daemon, **options)
+        theirs.close()
+        self.ready = json.loads(self.ours.recv(1 << 20))
+        self.count = 0
+
+    def fork(self, task, kwargs=None, env=None, gate=True):
+        return Child(self, task, kwargs or {}, env or {}, gate)
+
+    def close(self):
+        self.ours.close()
+        self.started.close()
+
+
+class Child:
+    """One forked attempt."""
+
+    def __init__(self, forks, task, kwargs, env, gate):
+        forks.count += 1
+        folder = tempfile.mkdtemp(dir=forks.started.folder)
+        payload, self.result = os.path.join(folder, "payload"), os.path.join(folder, "result")
+        pathlib.Path(payload).write_text(json.dumps(kwargs), encoding="utf-8")
+        environment = {k: v for k, v in forks.started.env.items() if k != "CAPSULE_FORK_FD"}
+        environment |= {"CAPSULE_TASK": task, "CAPSULE_TASK_ID": "9", "CAPSULE_ATTEMPT": "2"}
+        environment |= {"CAPSULE_PAYLOAD_FILE": payload, "CAPSULE_RESULT_FILE": self.result} | env
+        pipes = [os.pipe() for _ in range(4)]
+        null = os.open(os.devnull, os.O_RDONLY)
+        request = {"id": forks.count, "env": environment, "cwd": forks.started.folder, "argv0": task}
+        theirs = [null, pipes[0][1], pipes[1][1], pipes[2][1], pipes[3][0]]
+        self.began = time.monotonic()
+        socket.send_fds(forks.ours, [json.dumps(request).encode()], theirs)
+        self.answer = json.loads(forks.ours.recv(1 << 20))
+        for descriptor in theirs:
+            os.close(descriptor)
+        self.out, self.err, self.event, self.gate = pipes[0][0], pipes[1][0], pipes[2][0], pipes[3][1]
+        self.pid = self.answer.get("pid")
+        if gate:
+            self.open()
+
+    def open(self):
+        os.write(self.gate, b"g")
+        os.close(self.gate)
+
+    def wait(self):
+        """What it wrote to stdout, stderr and as events."""
+        texts = []
+        for descriptor in (self.out, self.err, self.event):
+            with os.fdopen(descriptor, encoding="utf-8") as file:
+                texts.append(file.read())
+        return texts
