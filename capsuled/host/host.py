@@ -57,7 +57,7 @@ class Host:
         self.link = Link(os.environ["CAPSULE_HOST_SOCKET"], self.hello, self.deliver)
         self.link.on_refused = refused
         self.outlet = Outlet(self.link)
-        self.attempts, self.turns, self.works = {}, set(), {}
+        self.attempts, self.turns, self.works, self.unarmed = {}, set(), {}, []
         self.inbox, self.woken, self.waiting_since = collections.deque(), False, 0.0
         self.loop = self.runner = self.stop = self.sdk = None
         self.ready = self.quitting = False
@@ -156,9 +156,18 @@ class Host:
             attempt.handle.cancel(f"capsule: {why}")
 
     def arm(self, attempt):
-        limit = attempt.frame.get("timeout_ms") or 0
-        if limit > 0 and attempt.ended is None:
-            attempt.timer = self.loop.call_later(limit / 1000, self.timed_out, attempt)
+        """Sets the time limit, at the end of this turn of the loop: many tasks have ended by then."""
+        if (attempt.frame.get("timeout_ms") or 0) > 0:
+            if not self.unarmed:
+                self.loop.call_soon(self.arm_all)
+            self.unarmed.append((attempt, self.loop.time()))
+
+    def arm_all(self):
+        waiting, self.unarmed = self.unarmed, []
+        for attempt, began in waiting:
+            if attempt.ended is None:
+                end = began + attempt.frame["timeout_ms"] / 1000
+                attempt.timer = self.loop.call_at(end, self.timed_out, attempt)
 
     def refresh(self, frame):
         attempt = self.attempt_of(frame)

@@ -306,11 +306,7 @@ class Link:
         lines = b"".join([*parts, data]).split(b"\n")
         rest = lines.pop()
         frames = []
-        for text in lines:
-            try:
-                frame = json.loads(text)
-            except ValueError:
-                continue
+        for frame in decoded(lines):
             if frame.get("t") == "reply":
                 self._replied(frame)
             else:
@@ -324,6 +320,21 @@ class Link:
             os.eventfd_read(self._wake)
         except OSError:
             pass
+
+
+def decoded(lines):
+    """The objects in some lines; at once, for that is faster."""
+    try:
+        return json.loads(b"[%s]" % b",".join(lines))
+    except ValueError:
+        frames = []
+        for text in lines:
+            try:
+                frames.append(json.loads(text))
+            except ValueError:
+                # A newer daemon may know better; one line is no reason to stop.
+                pass
+        return frames
 
 
 def settle(future):

@@ -152,18 +152,6 @@ class AppRunner(Runner):
             return f"{type(error).__name__}: {message_of(error)}"
         return self._faults.pop(message.request_id, None)
 
-    def unbound_session(self, user_id):
-        """The identity of a task without a chat, as the SDK makes it but for a round trip."""
-        owner = user_id or self._user_id
-        user = UserInfo(id=owner, email=None, org_id=UserInfo.org_id_from_owner_id(owner))
-        session = Session(
-            id="", user=user, channel=SessionChannel(type=DEFAULT_CHANNEL_TYPE), history=[], data={}
-        )
-        self._bind_session_db(session)
-        session._runner, session._app_id = self, self._app_id
-        session._runner_stub, session._session_stub = self._runner_stub, self._session_stub
-        return session
-
     async def bound_session(self, session_id):
         """A session of its own for a task: a chat turn at the same time keeps its callbacks."""
         view = object.__new__(type(self))
@@ -174,6 +162,32 @@ class AppRunner(Runner):
         session._data_change_callback = keeper.changed
         session._data_flush_callback = keeper.save
         return session, keeper
+
+
+class UnboundSession(Session):
+    """The identity of a task without a chat, as the SDK makes it, but without a round trip.
+
+    Few tasks look at it, so it is made at the first look.
+    """
+
+    __slots__ = ("_origin",)
+
+    def __init__(self, runner, user_id):
+        self._origin = runner, user_id
+
+    def __getattr__(self, name):
+        # Only of what is not there yet.
+        if name not in Session.__slots__:
+            raise AttributeError(name)
+        runner, user_id = self._origin
+        owner = user_id or runner._user_id
+        user = UserInfo(id=owner, email=None, org_id=UserInfo.org_id_from_owner_id(owner))
+        channel = SessionChannel(type=DEFAULT_CHANNEL_TYPE)
+        super().__init__(id="", user=user, channel=channel, history=[], data={})
+        runner._bind_session_db(self)
+        self._runner, self._app_id = runner, runner._app_id
+        self._runner_stub, self._session_stub = runner._runner_stub, runner._session_stub
+        return getattr(self, name)
 
 
 class SessionData:
@@ -234,7 +248,7 @@ async def equipped(runner, work, arguments, session_id, user_id):
     if session_id:
         session, data = await runner.bound_session(session_id)
     else:
-        session = runner.unbound_session(user_id)
+        session = UnboundSession(runner, user_id)
     runner._set_session_on_refs(session)
     if work.session_param and work.session_param not in arguments:
         arguments = {**arguments, work.session_param: session}
