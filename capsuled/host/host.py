@@ -192,8 +192,13 @@ class Host:
             if attempt.asked:
                 raise asyncio.CancelledError
             self.arm(attempt)
-            work = self.work(attempt.frame)
-            value, cpu = await self.carry_out(attempt, work)
+            frame = attempt.frame
+            work = self.work(frame)
+            if work.is_async and not frame.get("session_id"):
+                arguments = self.sdk.unbound(self.runner, work, frame.get("kwargs"), frame.get("user_id"))
+                value = encoded(await work.call(**arguments))
+            else:
+                value, cpu = await self.carry_out(attempt, work, frame)
         except BaseException as caught:
             verdict = "failed"
             if not (attempt.asked and isinstance(caught, (asyncio.CancelledError, trace.Interrupted))):
@@ -212,11 +217,9 @@ class Host:
             self.works[key] = self.sdk.find_work(self.runner, *key)
         return self.works[key]
 
-    async def carry_out(self, attempt, work):
-        """Calls the app's function; its value as JSON and the CPU time of its thread."""
-        frame = attempt.frame
-        session_id, user_id = frame.get("session_id", ""), frame.get("user_id", "")
-        given = frame.get("kwargs") or {}
+    async def carry_out(self, attempt, work, frame):
+        """Calls what needs a chat session or a thread; its value as JSON, the CPU time of the thread."""
+        given, session_id, user_id = frame.get("kwargs"), frame.get("session_id"), frame.get("user_id")
         arguments, data = await self.sdk.equipped(self.runner, work, given, session_id, user_id)
         cpu = None
         try:

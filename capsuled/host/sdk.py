@@ -21,6 +21,7 @@ from cpsl.clients.capsule import (
     TaskServiceStub,
 )
 from cpsl.constants import DEFAULT_CHANNEL_TYPE
+from cpsl.db import set_active_identity
 from cpsl.runner.core import Runner
 from cpsl.runner.shared import _maybe_await
 from cpsl.secret import _set_resolver
@@ -240,16 +241,23 @@ def find_work(runner, kind, name):
     return Work(call, task._is_async, task._retry_for, task._session_param_name, wrong)
 
 
+def unbound(runner, work, arguments, user_id):
+    """The arguments of a call without a chat; its identity becomes the current one."""
+    return joined(work, arguments or {}, UnboundSession(runner, user_id))
+
+
 async def equipped(runner, work, arguments, session_id, user_id):
     """The arguments with the session, which becomes the current one, and what saves its data."""
+    if not session_id:
+        return unbound(runner, work, arguments, user_id), None
+    session, data = await runner.bound_session(session_id)
+    return joined(work, arguments or {}, session), data
+
+
+def joined(work, arguments, session):
     if work.wrong and (wrong := work.wrong(arguments)):
         raise Unrunnable("TypeError", wrong)
-    data = None
-    if session_id:
-        session, data = await runner.bound_session(session_id)
-    else:
-        session = UnboundSession(runner, user_id)
-    runner._set_session_on_refs(session)
+    set_active_identity(session)
     if work.session_param and work.session_param not in arguments:
-        arguments = {**arguments, work.session_param: session}
-    return arguments, data
+        return {**arguments, work.session_param: session}
+    return arguments
