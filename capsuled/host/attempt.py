@@ -15,6 +15,7 @@ import gc
 import inspect
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -32,6 +33,10 @@ EVENT_BYTES = 16000
 REPLIES_SECONDS, TASKS_SECONDS = 5.0, 5.0
 REQUEST_BYTES = 1 << 20
 NO_GATE, BROKEN = 125, 126
+# Where a child keeps its gate: above what the app opened when it was imported.
+GATE = 500
+# How long after a request the next child is forked ahead.
+SPARE_SECONDS = 0
 
 
 class Run:
@@ -40,17 +45,23 @@ class Run:
     def __init__(self, entry):
         from capsule_host import sdk
 
-        environment = os.environ.get
-        self.sdk, self.name = sdk, environment("CAPSULE_TASK", "")
-        self.task = int(environment("CAPSULE_TASK_ID") or 0)
-        self.number = int(environment("CAPSULE_ATTEMPT") or 1)
-        self.loop = Loop()
+        self.sdk, self.loop = sdk, Loop()
         asyncio.set_event_loop(self.loop)
-        self.link = Link(environment("CAPSULE_HOST_SOCKET", ""), self.hello, lambda frames: None)
+        self.link = Link("", self.hello, lambda frames: None)
         self.loop.channel = sdk.Channel(self.link, self.context)
         self.runner = sdk.AppRunner(entry, self.loop, self.loop.channel)
+        self.name, self.task, self.number = "", 0, 1
         self.work = self.main = None
         self.terminated = False
+
+    def identify(self):
+        """Takes from the environment which attempt this is."""
+        environment = os.environ.get
+        self.name = environment("CAPSULE_TASK", "")
+        self.task = int(environment("CAPSULE_TASK_ID") or 0)
+        self.number = int(environment("CAPSULE_ATTEMPT") or 1)
+        self.link.path = environment("CAPSULE_HOST_SOCKET", "")
+        self.runner.identify()
 
     def context(self):
         return {"task": self.task, "attempt": self.number}
@@ -60,10 +71,19 @@ class Run:
         frame = {"t": "hello", "protocol": PROTOCOL, "role": "attempt", "token": token}
         return line(frame | self.context())
 
+    def warm(self):
+        """Touches what a run will touch: the pages shared with the server are copied ahead."""
+        self.until_done(asyncio.sleep(0))
+        os.environ.update(os.environ)
+        app = self.runner._app_obj
+        for name in dir(app) if app is not None else ():
+            getattr(app, name, None)
+
     def carry_out(self):
         """Boots the app and runs the task; the exit code, below zero for a signal."""
         code, value = 0, "null"
         try:
+            self.identify()
             value = encoded(self.value())
         except BaseException as error:
             if self.terminated and isinstance(error, asyncio.CancelledError):
@@ -222,80 +242,119 @@ def serve():
     gc.collect()
     gc.freeze()
     control.send(line({"ready": True, "threads": threads}))
+    spare = None
     while True:
+        if spare is None and not select.select((control,), (), (), SPARE_SECONDS)[0]:
+            spare = Spare(entry, kept)
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
             return 0
         answer = {"id": None}
         try:
-            request = json.loads(data)
-            answer["id"] = request.get("id")
+            answer["id"] = json.loads(data).get("id")
             if len(given) != 5:
                 raise ValueError(f"{len(given)} descriptors instead of 5")
-            answer["pid"] = forked(entry, request, given, kept)
-        except (OSError, ValueError, KeyError) as error:
+            if spare is None or not spare.take(data, given):
+                spare = Spare(entry, kept)
+                if not spare.take(data, given):
+                    raise OSError("the forked process died")
+            answer["pid"] = spare.pid
+        except (OSError, ValueError) as error:
             answer["error"] = f"{type(error).__name__}: {error}"
         finally:
+            spare = None
             for descriptor in given:
                 os.close(descriptor)
         control.send(line(answer))
 
 
-def forked(entry, request, given, kept):
-    """Forks twice; the id of the grandchild, which belongs to the subreaper above."""
-    reading, writing = os.pipe()
-    middle = os.fork()
-    if middle == 0:
+class Spare:
+    """A child that has been forked ahead and waits for what it is to become.
+
+    It is forked twice, so that it belongs to the subreaper above.
+    """
+
+    def __init__(self, entry, kept):
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            try:
+                child = os.fork()
+                if child == 0:
+                    become(entry, theirs, kept)
+                os.write(writing, b"%d" % child)
+            except BaseException as error:
+                os.write(writing, f"{type(error).__name__}: {error}".encode())
+            os._exit(0)
+        theirs.close()
+        os.close(writing)
         try:
-            child = os.fork()
-            if child == 0:
-                become(entry, request, given, kept)
-            os.write(writing, b"%d" % child)
-        except BaseException as error:
-            os.write(writing, f"{type(error).__name__}: {error}".encode())
-        os._exit(0)
-    os.close(writing)
-    try:
-        answer = os.read(reading, 512).decode()
-    finally:
-        os.close(reading)
-        os.waitpid(middle, 0)
-    if not answer.isdigit():
-        raise OSError(answer or "the forked process died")
-    return int(answer)
+            answer = os.read(reading, 512).decode()
+        finally:
+            os.close(reading)
+            os.waitpid(middle, 0)
+        if not answer.isdigit():
+            raise OSError(answer or "the forked process died")
+        self.pid = int(answer)
+
+    def take(self, data, given):
+        """Hands it a request; false when it has died meanwhile."""
+        try:
+            socket.send_fds(self.line, [data], given)
+            return True
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            self.line.close()
 
 
-def become(entry, request, given, kept):
-    """Turns a fork into a process of its own that waits at its gate; does not return."""
+def become(entry, requests, kept):
+    """Turns a fork into a process of its own that waits for a request, then at its gate."""
     try:
         os.setsid()
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+        for number in signal.valid_signals():
+            # Python itself ignores SIGPIPE.
+            if callable(signal.getsignal(number)) and number != signal.SIGPIPE:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        gate = fcntl.fcntl(given[4], fcntl.F_DUPFD_CLOEXEC, 10)
-        for at, descriptor in enumerate(given[:4]):
-            os.dup2(descriptor, at)
-        for descriptor in descriptors() - kept - {gate}:
+        for descriptor in descriptors() - kept - {requests.fileno()}:
             close(descriptor)
-        os.chdir(request["cwd"])
-        os.environ.clear()
-        os.environ.update(request["env"])
-        os.environ["CAPSULE_EVENT_FD"] = "3"
-        load_environment(os.path.join(os.getcwd(), ".env"))
-        title(request.get("argv0", ""))
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
-        faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
         run = Run(entry)
-        if not os.read(gate, 1):
+        run.warm()
+        data, given, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 5)
+        if len(given) != 5:
+            os._exit(0)
+        requests.close()
+        enter(json.loads(data), given)
+        if not os.read(GATE, 1):
             os._exit(NO_GATE)
-        os.close(gate)
+        os.close(GATE)
         leave(run.carry_out())
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(BROKEN)
+
+
+def enter(request, given):
+    """Takes the descriptors, folder and environment of a request."""
+    fcntl.fcntl(given[4], fcntl.F_DUPFD, GATE)
+    for at, descriptor in enumerate(given[:4]):
+        os.dup2(descriptor, at)
+    for descriptor in given:
+        close(descriptor)
+    os.set_inheritable(GATE, False)
+    os.chdir(request["cwd"])
+    wanted = {**request["env"], "CAPSULE_EVENT_FD": "3"}
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+    load_environment(os.path.join(os.getcwd(), ".env"))
+    title(request.get("argv0", ""))
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
 
 
 def descriptors():

@@ -96,6 +96,15 @@ class AppRunner(Runner):
 
     def __init__(self, entry, loop, channel):
         super().__init__(entry.module, entry.symbol)
+        self._loop, self._channel = loop, channel
+        self._runner_stub, self._session_stub = RunnerServiceStub(channel), SessionServiceStub(channel)
+        self._task_stub, self._data_stub = TaskServiceStub(channel), DataServiceStub(channel)
+        self._faults = {}
+        self.identify()
+        _set_resolver(self._fetch_secret)
+
+    def identify(self):
+        """Takes from the environment who this is."""
         environment = os.environ.get
         self._app_id = environment("CAPSULE_APP_ID", "")
         self._user_id = environment("CAPSULE_USER_ID", "")
@@ -103,11 +112,6 @@ class AppRunner(Runner):
         kind = environment("CAPSULE_ENV_TYPE", "") or environment("CAPSULE_VERSION_TYPE", "")
         self._version_type = self._runner_version_type = self._canonical_env_type(kind)
         self._data_app_id = f"{self._app_id}_dev" if self._version_type == "serve" else self._app_id
-        self._loop, self._channel = loop, channel
-        self._runner_stub, self._session_stub = RunnerServiceStub(channel), SessionServiceStub(channel)
-        self._task_stub, self._data_stub = TaskServiceStub(channel), DataServiceStub(channel)
-        self._faults = {}
-        _set_resolver(self._fetch_secret)
 
     async def boot(self):
         await super().boot()
