@@ -13,13 +13,12 @@ ROLES = ("introspect", "host", "attempt", "forks")
 
 
 def adopt() -> None:
-    """Makes this folder a package of its own name and puts the app's folder first."""
+    """Makes this folder a package of its own name, out of the way of the app's modules."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != here]
     package = types.ModuleType("capsule_host")
     package.__path__ = [here]
     sys.modules["capsule_host"] = package
-    sys.path.insert(0, os.getcwd())
 
 
 def main() -> int:

@@ -40,6 +40,7 @@ def load(text):
     if not colon or not place or not symbol:
         raise Refusal("other", f"{text!r} is not FILE.py:SYMBOL")
     sys.argv = [place]
+    sys.path.insert(0, os.getcwd())
     load_environment(os.path.join(os.getcwd(), ".env"))
     file, name = module_of(place)
     try:

@@ -150,7 +150,7 @@ class Daemon:
 class Started:
     """A process of the host with an app of its own."""
 
-    def __init__(self, role, source, entry="app.py:app", env=None, daemon=None, **options):
+    def __init__(self, role, source, entry="app.py:app", env=None, daemon=None, flags=(), **options):
         self.folder = tempfile.mkdtemp(prefix="capsule-app-")
         for name, text in (source if isinstance(source, dict) else {"app.py": source}).items():
             pathlib.Path(self.folder, name).write_text(text, encoding="utf-8")
@@ -161,7 +161,7 @@ class Started:
         if daemon is not None:
             environment |= {"CAPSULE_HOST_SOCKET": daemon.path, "CAPSULE_HOST_TOKEN": "secret"}
         self.env = environment | (env or {})
-        command = [sys.executable, "-u", str(HOST), role]
+        command = [sys.executable, *flags, "-u", str(HOST), role]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         self.process = subprocess.Popen(command, cwd=self.folder, env=self.env, **options)
 
