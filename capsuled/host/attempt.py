@@ -45,11 +45,10 @@ class Run:
     def __init__(self, entry):
         from capsule_host import sdk
 
-        self.sdk, self.loop = sdk, Loop()
-        asyncio.set_event_loop(self.loop)
+        self.sdk, self.loop = sdk, Loop.first()
         self.link = Link("", self.hello, lambda frames: None)
-        self.loop.channel = sdk.Channel(self.link, self.context)
-        self.runner = sdk.AppRunner(entry, self.loop, self.loop.channel)
+        Loop.channel = sdk.Channel(self.link, self.context)
+        self.runner = sdk.AppRunner(entry, self.loop, Loop.channel)
         self.name, self.task, self.number = "", 0, 1
         self.work = self.main = None
         self.terminated = False

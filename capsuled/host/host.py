@@ -295,7 +295,7 @@ class Host:
             from capsule_host import sdk
 
             self.sdk, channel = sdk, sdk.Channel(self.link, context)
-            self.loop.channel = channel
+            Loop.channel = channel
             self.runner = sdk.AppRunner(entry, self.loop, channel)
             await self.runner.boot()
         except BaseException as error:
@@ -386,9 +386,7 @@ def serve():
     host = Host()
     host.outlet.install()
     host.link.start()
-    loop = Loop()
-    asyncio.set_event_loop(loop)
-    code = loop.run_until_complete(host.main())
+    code = Loop.first().run_until_complete(host.main())
     # Threads of the app may never end.
     end = threading.Timer(EXIT_SECONDS, os._exit, (code,))
     end.daemon = True

@@ -16,6 +16,7 @@ import select
 import socket
 import threading
 import time
+import warnings
 
 PAUSE_FIRST, PAUSE_MOST = 0.05, 1.0
 HELLO_SECONDS = 10.0
@@ -349,12 +350,22 @@ def line(frame):
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose executors know the task, and that needs none for calls to the daemon.
+    """An event loop whose executors know the task, and that needs none for calls to the daemon."""
 
-    `channel` marks the stubs of such calls: see sdk.Channel.
-    """
-
+    # Marks the stubs of such calls, see sdk.Channel; the same for all loops of the process.
     channel = None
+
+    @classmethod
+    def first(cls):
+        """A loop for this thread; those that the app makes are of the same kind."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            policy = asyncio.DefaultEventLoopPolicy()
+            policy._loop_factory = cls
+            asyncio.set_event_loop_policy(policy)
+        loop = cls()
+        asyncio.set_event_loop(loop)
+        return loop
 
     def run_in_executor(self, executor, func, *args):
         channel = self.channel
