@@ -5,6 +5,7 @@ Invariant: a call of the SDK made on the loop never takes a thread.
 """
 
 import asyncio
+import contextvars
 import functools
 import os
 import sys
@@ -34,6 +35,8 @@ from capsule_host.trace import Unrunnable, message_of, user_traceback
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 ERROR_MARK = "Runner error: "
+# The errors of the running chat turn.
+FAULTS = contextvars.ContextVar("capsule_faults")
 
 
 class CallError(grpc.RpcError):
@@ -125,17 +128,24 @@ class AppRunner(Runner):
         self._hooks["_cpsl_message"] = self._message_handlers.get("")
 
     def _told(self, handler):
-        """The SDK keeps only the text of a handler's error; here its traceback is printed."""
+        """The SDK keeps at most the text of a handler's error; here it is printed with its frames."""
 
         @functools.wraps(handler)
         async def run(*args):
             try:
                 return await _maybe_await(handler(*args))
             except Exception as error:
-                print(user_traceback(error), end="", file=sys.stderr)
+                told(error)
                 raise
 
         return run
+
+    async def _try_workflow_dispatch(self, *args):
+        try:
+            return await super()._try_workflow_dispatch(*args)
+        except Exception as error:
+            told(error)
+            raise
 
     def _fetch_secret(self, name):
         answer = SecretServiceStub(self._channel).get_secret(GetSecretRequest(name=name))
@@ -150,12 +160,14 @@ class AppRunner(Runner):
 
     async def turn(self, message):
         """Runs the handler of one chat message; the text of its error, if it failed."""
+        FAULTS.set(faults := [])
         try:
             await self._handle(message)
         except Exception as error:
-            print(user_traceback(error), end="", file=sys.stderr)
-            return f"{type(error).__name__}: {message_of(error)}"
-        return self._faults.pop(message.request_id, None)
+            told(error)
+        # What no handler raised the SDK tells to the user alone.
+        unseen = self._faults.pop(message.request_id, None)
+        return faults[0] if faults else unseen
 
     async def bound_session(self, session_id):
         """A session of its own for a task: a chat turn at the same time keeps its callbacks."""
@@ -167,6 +179,12 @@ class AppRunner(Runner):
         session._data_change_callback = keeper.changed
         session._data_flush_callback = keeper.save
         return session, keeper
+
+
+def told(error):
+    """Prints an error of a handler and keeps its text for the end of the turn."""
+    sys.stderr.write(user_traceback(error))
+    FAULTS.get([]).append(f"{type(error).__name__}: {message_of(error)}")
 
 
 class UnboundSession(Session):

@@ -378,11 +378,12 @@ class Chat(Case):
             + """
 @app.message()
 async def handle(session, msg):
-    stream = session.stream_reply()
-    for word in msg.text.split():
-        stream.write(word)
-    stream.done()
+    async with session.stream_reply() as stream:
+        for word in msg.text.split():
+            stream.write(word)
     session.data["n"] = 1
+    if msg.text == "fail":
+        raise ValueError("after the stream")
 @app.action("approve")
 async def approve(session, event):
     await session.reply(f"approved {event.payload['id']}")
@@ -393,6 +394,8 @@ async def approve(session, event):
         texts = [call["request"].text for call in self.daemon.calls("SubmitResult") if call["request"].text]
         self.assertEqual("".join(texts), "abc")
         self.assertEqual(len(self.daemon.calls("SaveSessionData")), 1)
+        turn = self.chat("fail", request_id="q3")
+        self.assertEqual((turn["ok"], turn["error"]), (False, "ValueError: after the stream"))
         action = {"action_name": "approve", "action_payload_json": '{"id": 7}'}
         self.assertTrue(self.chat("", request_id="q2", **action)["ok"])
         self.assertEqual([c["request"].text for c in self.daemon.calls("SubmitResult")].count("approved 7"), 1)
@@ -400,7 +403,7 @@ async def approve(session, event):
     def test_an_error_of_a_handler(self):
         self.boot(HEAD + "@app.message()\nasync def handle(session, msg):\n    raise ValueError('no')\n")
         turn = self.chat("x")
-        self.assertEqual((turn["ok"], turn["error"]), (False, "no"))
+        self.assertEqual((turn["ok"], turn["error"]), (False, "ValueError: no"))
         self.assertIn("ValueError: no", self.daemon.log(0))
         self.assertIn("app.py", self.daemon.log(0))
         last = self.daemon.calls("SubmitResult")[-1]["request"]
