@@ -18,6 +18,8 @@ import threading
 import time
 import warnings
 
+# Calls that must not be carried out twice when they come again.
+ONCE = ("TaskService/SubmitTask",)
 PAUSE_FIRST, PAUSE_MOST = 0.05, 1.0
 HELLO_SECONDS = 10.0
 READ_BYTES = 1 << 18
@@ -61,6 +63,7 @@ class Link:
         self._socket = None
         self._calls = {}
         self._next = 0
+        self.key = os.urandom(8).hex()
         self._closed = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = None
@@ -178,6 +181,8 @@ class Link:
             number = self._next
         text = base64.b64encode(body).decode()
         frame = {"t": "call", "id": number, "method": method, "body": text, **context}
+        if method in ONCE:
+            frame["key"] = f"{self.key}-{number}"
         call = Call(frame, loop.create_future() if loop else None)
         self._calls[number] = call
         call.sequence = self.post(line(frame), now=loop is None)
