@@ -38,16 +38,16 @@ def plain(seconds: float = 0):
 
 @app.task(process=True)
 async def waits():
-    print("waits")
     try:
+        print("waits")
         await asyncio.sleep(60)
     finally:
         print("cleaned up")
 
 @app.task(process=True)
 async def busy():
-    print("busy")
     try:
+        print("busy")
         while True:
             pass
     finally:
