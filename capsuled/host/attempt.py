@@ -201,7 +201,9 @@ def main():
 def leave(code):
     """Ends the process as an interpreter would, but for taking its memory to pieces."""
     try:
-        threading._shutdown()
+        if code >= 0:
+            # Threads of a cancelled task may never end.
+            threading._shutdown()
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()

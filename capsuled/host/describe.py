@@ -1,6 +1,5 @@
 """Role `introspect`: imports an app once and writes down what it consists of."""
 
-import importlib.metadata
 import inspect
 import json
 import os
@@ -10,7 +9,7 @@ import sys
 import threading
 import traceback
 
-from capsule_host.entry import Refusal, import_refusal, load
+from capsule_host.entry import Refusal, import_refusal, load, sdk_version
 from capsule_host.source import Trees, parameters, uses
 from capsule_host.trace import relative
 
@@ -114,7 +113,7 @@ def described(text, watch):
         "module": entry.module,
         "symbol": entry.symbol,
         "style": "functional" if entry.functional else "class",
-        "sdk": importlib.metadata.version("cpsl"),
+        "sdk": sdk_version(),
         "python": platform.python_version(),
         **records,
         "secrets": list(config.get("secrets") or []),

@@ -1,6 +1,7 @@
 """From CAPSULE_ENTRY to the app's object, or to the reason why there is none."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import shlex
@@ -148,3 +149,11 @@ def load_environment(path):
         else:
             value = value.split(" #", 1)[0].rstrip()
         os.environ.setdefault(name, value)
+
+
+def sdk_version():
+    """That of the installed SDK, empty when there is none."""
+    try:
+        return importlib.metadata.version("cpsl")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

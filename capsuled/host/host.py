@@ -11,7 +11,6 @@ import collections
 import concurrent.futures
 import faulthandler
 import gc
-import importlib.metadata
 import inspect
 import json
 import os
@@ -21,11 +20,14 @@ import threading
 import time
 
 from capsule_host import trace
-from capsule_host.entry import Refusal, import_refusal, load
+from capsule_host.entry import Refusal, import_refusal, load, sdk_version
 from capsule_host.link import Link, Loop, line
-from capsule_host.output import CURRENT, Outlet, Sink, encoded
+from capsule_host.output import CURRENT, Outlet, Sink, encode, encoded, now_us
 
 PROTOCOL = 1
+READY = line({"t": "ready"})
+# Verdicts in a hello; a line has at most 32 MiB.
+HELLO_BYTES = 4 << 20
 # The daemon bounds how many run; these only keep a thread each from waiting for another.
 TASK_THREADS, OTHER_THREADS = 256, 32
 TERM_GRACE_MS = 5000
@@ -71,14 +73,22 @@ class Host:
 
     def hello(self):
         """The first line of a connection, with all attempts whose verdict is not acknowledged."""
-        attempts = []
+        attempts, room = [], HELLO_BYTES
         for attempt in list(self.attempts.values()):
+            ended = None
             # A verdict that still waits to be written follows the output that waits before it.
-            told = attempt.ended and attempt.sequence and attempt.sequence <= self.link.sent
-            record = {**attempt.context(), "started_us": attempt.started_us}
-            attempts.append(record | {"ended": json.loads(attempt.ended) if told else None})
+            if attempt.ended and attempt.sequence <= self.link.sent:
+                room -= len(attempt.ended)
+                if room >= 0:
+                    ended = json.loads(attempt.ended)
+                else:
+                    self.say_ended(attempt)
+            attempts.append({**attempt.context(), "started_us": attempt.started_us, "ended": ended})
+        if self.ready:
+            self.link.post(READY)
         frame = {"t": "hello", "protocol": PROTOCOL, "role": "host", "token": self.token}
-        return line(frame | {"pid": os.getpid(), "sdk": sdk_version(), "attempts": attempts})
+        frame |= {"pid": os.getpid(), "sdk": sdk_version(), "ready": self.ready}
+        return line(frame | {"attempts": attempts})
 
     def deliver(self, frames):
         """Answers what must not wait for the loop and hands it the rest."""
@@ -257,10 +267,13 @@ class Host:
         attempt.ended = (
             f'{{"t":"ended","task":{attempt.task},"attempt":{attempt.attempt},'
             f'"started_us":{attempt.started_us},"at_us":{now_us()},"verdict":"{verdict}",'
-            f'"result":{value},"error":{json.dumps(error) if error else "null"},'
+            f'"result":{value},"error":{encode(error) if error else "null"},'
             f'"cpu_us":{"null" if cpu is None else cpu},"dropped":{attempt.dropped},'
             f'"quit":{"true" if attempt.asked == "quit" else "false"}}}'
         )
+        self.say_ended(attempt)
+
+    def say_ended(self, attempt):
         attempt.sequence = self.link.post(attempt.ended.encode("utf-8", "replace") + b"\n")
 
     # -- chat
@@ -272,7 +285,7 @@ class Host:
             turn.add_done_callback(self.turns.discard)
 
     async def turn(self, body):
-        message = self.sdk.InboundMessage().parse(base64.b64decode(body))
+        message = self.sdk.inbound(base64.b64decode(body))
         try:
             error = await self.runner.turn(message)
         except asyncio.CancelledError:
@@ -302,7 +315,7 @@ class Host:
             return await self.failed(error)
         gc.collect()
         gc.freeze()
-        self.link.post(line({"t": "ready"}))
+        self.link.post(READY)
         self.ready = True
         self.wake()
         await self.stop.wait()
@@ -363,17 +376,6 @@ def context():
     """Of whom a call is."""
     attempt = CURRENT.get()
     return {"task": 0} if attempt is None else attempt.context()
-
-
-def sdk_version():
-    try:
-        return importlib.metadata.version("cpsl")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def now_us():
-    return time.time_ns() // 1000
 
 
 def refused(message):

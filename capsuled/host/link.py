@@ -24,6 +24,8 @@ PAUSE_FIRST, PAUSE_MOST = 0.05, 1.0
 HELLO_SECONDS = 10.0
 READ_BYTES = 1 << 18
 WRITE_BYTES = 1 << 18
+# The SDK's own bound of a message.
+BODY_BYTES = 16 << 20
 # How long output may wait for more of it.
 NUDGE_MS = 10
 
@@ -159,22 +161,26 @@ class Link:
                 out = self._socket
             if out is None:
                 return
+            poller = select.poll()
             try:
-                select.select((), (out,), (), min(left, 0.05))
+                poller.register(out, select.POLLOUT)
             except (OSError, ValueError):
+                # Just closed.
                 return
+            poller.poll(min(left, 0.05) * 1000)
             self.flush()
 
     def _ring(self):
-        try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:
-            pass
+        os.eventfd_write(self._wake, 1)
 
     # -- calls
 
     def call(self, method, body, context, loop=None):
         """Sends a request. With a loop the answer is a future, else the wait is here."""
+        if len(body) > BODY_BYTES:
+            return refused(loop, 8, f"{method}: {len(body)} bytes, more than {BODY_BYTES} in one call")
+        if self._thread is None and not self.path:
+            return refused(loop, 14, "there is no daemon to ask")
         self.start()
         with self.lock:
             self._next += 1
@@ -341,6 +347,15 @@ def decoded(lines):
                 # A newer daemon may know better; one line is no reason to stop.
                 pass
         return frames
+
+
+def refused(loop, code, message):
+    """A call that ends before it is made."""
+    call = Call({}, loop.create_future() if loop else None)
+    call.code, call.message = code, message
+    if loop:
+        call.future.set_result(None)
+    return call
 
 
 def settle(future):

@@ -27,7 +27,7 @@ RESULT_MAX = 8 << 20
 # The sink of the running task, None for the host itself.
 CURRENT = contextvars.ContextVar("capsule_attempt", default=None)
 encode_text = json.encoder.encode_basestring
-encode_result = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Sink:
@@ -44,12 +44,11 @@ class Sink:
         outlet = self.outlet
         with outlet.lock:
             if self.closed:
-                # Of something that outlives its task.
                 return outlet.host.write(stream, text)
             if self.parts and self.stream != stream:
                 self.cut()
             if not self.parts:
-                self.stream, self.since_us = stream, time.time_ns() // 1000
+                self.stream, self.since_us = stream, now_us()
                 outlet.waiting.add(self)
             self.parts.append(text)
             self.size += len(text)
@@ -109,7 +108,9 @@ class Outlet:
         sys.stderr = Stream(self, "err", sys.__stderr__)
 
     def write(self, stream, text):
-        (CURRENT.get() or self.host).write(stream, text)
+        sink = CURRENT.get()
+        # What outlives its task is the host's.
+        (self.host if sink is None or sink.closed else sink).write(stream, text)
 
     def hand_over(self):
         """Sends what waits for more."""
@@ -184,16 +185,20 @@ class Bytes(io.RawIOBase):
         pass
 
 
+def now_us():
+    return time.time_ns() // 1000
+
+
 def encoded(value):
     """A return value as JSON; what is none is kept as its text, with a warning on stderr."""
     try:
-        text = encode_result(value)
+        text = encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         print(f"capsule: the result is no JSON ({error}), its text is kept", file=sys.stderr)
-        return encode_result({"repr": clipped(shown(value))})
+        return encode({"repr": clipped(shown(value))})
     if len(text) > RESULT_MAX:
         print(f"capsule: the result has {len(text)} characters, its beginning is kept", file=sys.stderr)
-        return encode_result({"repr": clipped(text)})
+        return encode({"repr": clipped(text)})
     return text
 
 

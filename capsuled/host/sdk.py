@@ -7,6 +7,7 @@ Invariant: a call of the SDK made on the loop never takes a thread.
 import asyncio
 import contextvars
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -181,6 +182,11 @@ class AppRunner(Runner):
         return session, keeper
 
 
+def inbound(body):
+    """The chat message in the bytes of a frame."""
+    return InboundMessage().parse(body)
+
+
 def told(error):
     """Prints an error of a handler and keeps its text for the end of the turn."""
     sys.stderr.write(user_traceback(error))
@@ -196,13 +202,23 @@ class UnboundSession(Session):
     __slots__ = ("_origin",)
 
     def __init__(self, runner, user_id):
-        self._origin = runner, user_id
+        object.__setattr__(self, "_origin", (runner, user_id))
 
     def __getattr__(self, name):
         # Only of what is not there yet.
-        if name not in Session.__slots__:
+        if self._origin is None or name not in Session.__slots__:
             raise AttributeError(name)
+        self._make()
+        return getattr(self, name)
+
+    def __setattr__(self, name, value):
+        if self._origin is not None:
+            self._make()
+        object.__setattr__(self, name, value)
+
+    def _make(self):
         runner, user_id = self._origin
+        object.__setattr__(self, "_origin", None)
         owner = user_id or runner._user_id
         user = UserInfo(id=owner, email=None, org_id=UserInfo.org_id_from_owner_id(owner))
         channel = SessionChannel(type=DEFAULT_CHANNEL_TYPE)
@@ -210,7 +226,6 @@ class UnboundSession(Session):
         runner._bind_session_db(self)
         self._runner, self._app_id = runner, runner._app_id
         self._runner_stub, self._session_stub = runner._runner_stub, runner._session_stub
-        return getattr(self, name)
 
 
 class SessionData:
@@ -252,7 +267,7 @@ def find_work(runner, kind, name):
     if kind == "tick":
         handler = runner._schedules.get(name)
         if handler is not None:
-            is_async = asyncio.iscoroutinefunction(handler) or isinstance(handler, TaskDescriptor)
+            is_async = inspect.iscoroutinefunction(handler) or isinstance(handler, TaskDescriptor)
             return Work(handler, is_async)
         raise Unrunnable("LookupError", f"the app has no schedule {name}")
     task = runner._tasks.get(name)
