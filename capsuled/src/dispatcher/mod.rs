@@ -5,6 +5,7 @@
 //! attempt goes only to the keeper for which it was claimed.
 
 mod plan;
+mod python;
 mod report;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,16 +13,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capsule_core::attempt::{NotStarted, ResultRefusal, Verdict};
+use capsule_core::attempt::{Failure, NotStarted, ResultRefusal, Verdict};
+use capsule_core::command::Report as Ending;
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
-use capsule_core::time::{Span, Timestamp};
+use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::plan::PlanError;
 pub use self::plan::Surroundings;
-use self::report::micros;
+pub use self::python::PythonSurroundings;
+use self::report::{Raised, micros};
+use crate::apps::Runner;
 use crate::book::Keeper;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
 use crate::keeper::wire::{self, Command, Report};
@@ -73,8 +77,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// The longest event line that is looked at.
 const EVENT_MAX: usize = 16 << 10;
-/// The longest pause that an attempt may ask for: a day.
-const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
 /// Reports taken at once.
 const REPORTS: usize = 256;
 
@@ -233,7 +235,8 @@ impl Dispatcher {
                     PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
                     PlanError::PayloadGone
                     | PlanError::PayloadUnreadable
-                    | PlanError::NoDefinition => report::unstartable("plan", &error.to_string()),
+                    | PlanError::NoDefinition
+                    | PlanError::OtherRunner(_) => report::unstartable("plan", &error.to_string()),
                 };
                 self.never_ran(task.id, attempt, verdict)
             }
@@ -294,18 +297,30 @@ impl Dispatcher {
             }
         }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
-            ending.retry_after = self.retry_after(task, attempt);
+            self.heed_event(task, &mut ending);
         }
         self.engine.report(task, ending, ended.tree_gone)
     }
 
-    /// What the attempt's last event asks for: `{"retry_after": "30s"}`.
-    fn retry_after(&self, task: TaskId, attempt: AttemptNumber) -> Option<Span> {
-        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, attempt.0);
-        let line = reader.last_line(Stream::Event, EVENT_MAX).ok()??;
-        let event: serde_json::Value = serde_json::from_slice(&line).ok()?;
-        let wanted = Span::parse(event.get("retry_after")?.as_str()?).ok()?;
-        Some(wanted.min(RETRY_AFTER_MAX))
+    /// Heeds what the attempt's last event says: `{"retry_after": "30s"}`, and of a Python app's
+    /// task, which error ended it.
+    fn heed_event(&self, task: TaskId, ending: &mut Ending) {
+        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, ending.attempt.0);
+        let Ok(Some(line)) = reader.last_line(Stream::Event, EVENT_MAX) else { return };
+        let Ok(event) = serde_json::from_slice::<serde_json::Value>(&line) else { return };
+        ending.retry_after = event.get("retry_after").and_then(report::retry_after);
+        let is_python = || {
+            let task = self.engine.task(task).ok().flatten()?;
+            plan::defined(&self.engine, &task).map(|(_, found)| found.runner == Runner::Process)
+        };
+        if let (Verdict::Failed(Failure::Exit(1)), Some(error)) =
+            (&ending.verdict, event.get("error"))
+            && is_python() == Some(true)
+        {
+            let error: Raised = serde_json::from_value(error.clone()).unwrap_or_default();
+            ending.is_final = error.retry == Some(false);
+            ending.verdict = error.verdict();
+        }
     }
 
     fn keep_result(

@@ -1,4 +1,5 @@
 //! The daemon's ends of the sockets: of the keeper's, and of those that app hosts open.
 
+pub mod files;
 pub mod link;
 pub mod process;

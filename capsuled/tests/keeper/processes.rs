@@ -60,7 +60,7 @@ async fn a_process_runs_and_its_end_says_how_and_what_it_wrote() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_daemon_gets_back_what_it_expects_and_the_rest_is_killed() {
     let keeper = Keeper::start(modes()[0]);
     let first = processes(&keeper);
