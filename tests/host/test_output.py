@@ -5,8 +5,7 @@ import pathlib
 import signal
 import unittest
 
-from daemon import line
-from test_host import HEAD, Case
+from daemon import HEAD, Case, line
 
 
 class Attribution(Case):
