@@ -26,7 +26,7 @@ READ_BYTES = 1 << 18
 WRITE_BYTES = 1 << 18
 # The SDK's own bound of a message.
 BODY_BYTES = 16 << 20
-# How long output may wait for more of it.
+# How long frames and output may wait for more of them.
 NUDGE_MS = 10
 
 
@@ -51,7 +51,7 @@ class Link:
     def __init__(self, path, hello, deliver):
         self.path, self.hello, self.deliver = path, hello, deliver
         # Called in the reading thread.
-        self.on_nudge = self.on_refused = None
+        self.on_nudge, self.on_refused = self.flush, lambda message: None
         self.loop, self.loop_thread = None, 0
         self.connected = False
         self.backlog = 0
@@ -66,7 +66,6 @@ class Link:
         self._calls = {}
         self._next = 0
         self.key = os.urandom(8).hex()
-        self._closed = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = None
 
@@ -75,10 +74,6 @@ class Link:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="capsule-link", daemon=True)
                 self._thread.start()
-
-    def close(self):
-        self._closed = True
-        self._ring()
 
     # -- writing
 
@@ -230,13 +225,12 @@ class Link:
 
     def _run(self):
         pause = PAUSE_FIRST
-        while not self._closed:
+        while True:
             try:
                 opened, rest = self._open()
             except Refused as refused:
                 self.fail_calls(7, str(refused))
-                if self.on_refused:
-                    self.on_refused(str(refused))
+                self.on_refused(str(refused))
                 return
             except (OSError, ValueError):
                 select.select((self._wake,), (), (), pause)
@@ -289,17 +283,19 @@ class Link:
         poller.register(self._wake, select.POLLIN)
         poller.register(opened, select.POLLIN)
         parts = self._received(rest, [])
-        nudged = False
-        while not self._closed:
+        # When to look whether a blocked loop or a task left something unsaid.
+        due = 0.0
+        while True:
             mask = select.POLLIN | (select.POLLOUT if self._wants_room else 0)
             poller.modify(opened, mask)
-            ready = dict(poller.poll(NUDGE_MS if nudged else None))
-            if nudged and self.on_nudge:
-                nudged = False
+            ready = dict(poller.poll(NUDGE_MS if due else None))
+            now = time.monotonic()
+            if due and now >= due:
+                due = 0.0
                 self.on_nudge()
             if self._wake in ready:
                 self._unring()
-                nudged, self._nudged = nudged or self._nudged, False
+                due, self._nudged = due or (now + NUDGE_MS / 1000 if self._nudged else 0.0), False
             events = ready.get(opened.fileno(), 0)
             if events & select.POLLOUT:
                 self._wants_room = False
@@ -308,7 +304,7 @@ class Link:
                 data = opened.recv(READ_BYTES)
                 if not data:
                     return
-                parts = self._received(data, parts)
+                parts, due = self._received(data, parts), due or now + NUDGE_MS / 1000
 
     def _received(self, data, parts):
         """Delivers the whole lines; the beginning of the next one is returned in parts."""
@@ -380,9 +376,10 @@ class Loop(asyncio.SelectorEventLoop):
         """A loop for this thread; those that the app makes are of the same kind."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            policy = asyncio.DefaultEventLoopPolicy()
-            policy._loop_factory = cls
-            asyncio.set_event_loop_policy(policy)
+            policy = asyncio.get_event_loop_policy()
+            # The app may have set one of its own.
+            if type(policy) is asyncio.DefaultEventLoopPolicy:
+                policy._loop_factory = cls
         loop = cls()
         asyncio.set_event_loop(loop)
         return loop
@@ -390,10 +387,11 @@ class Loop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor, func, *args):
         channel = self.channel
         if channel is not None and getattr(getattr(func, "__self__", None), "channel", None) is channel:
-            channel.awaited = threading.get_ident()
+            thread = threading.get_ident()
+            channel.awaited.add(thread)
             try:
                 return func(*args)
             finally:
-                channel.awaited = 0
+                channel.awaited.discard(thread)
         run = contextvars.copy_context().run
         return super().run_in_executor(executor, run, func, *args)

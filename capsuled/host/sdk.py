@@ -62,15 +62,14 @@ class Channel:
 
     def __init__(self, link, context):
         self.link, self.context = link, context
-        # The thread whose next call is answered by a future.
-        self.awaited = 0
+        # The threads whose next call is answered by a future.
+        self.awaited = set()
 
     def unary_unary(self, route, serialize, parse):
         method = route.removeprefix("/capsule.")
 
         def invoke(request):
-            if self.awaited == threading.get_ident():
-                self.awaited = 0
+            if threading.get_ident() in self.awaited:
                 loop = asyncio.get_running_loop()
                 call = self.link.call(method, serialize(request), self.context(), loop)
                 return loop.create_task(answered(call, parse))

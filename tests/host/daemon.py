@@ -1,6 +1,10 @@
-"""A small daemon for the tests of the host: it listens, records and answers."""
+"""A small daemon for the tests of the host: it listens, records and answers.
+
+The tests need the package cpsl 0.3.181 and run with `python -m unittest discover -s tests/host`.
+"""
 
 import base64
+import itertools
 import json
 import os
 import pathlib
@@ -11,12 +15,20 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 
 from cpsl.clients import capsule as wire
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = ROOT / "capsuled" / "host"
 SECONDS = 20.0
+HEAD = """
+import asyncio, os, sys, threading, time
+import cpsl
+app = cpsl.App("leads", image=cpsl.Image())
+"""
+SEED = (ROOT / "tests" / "host" / "seed_app.py").read_text(encoding="utf-8")
+NUMBERS = itertools.count(1)
 
 
 class Daemon:
@@ -244,3 +256,39 @@ class Child:
             with os.fdopen(descriptor, encoding="utf-8") as file:
                 texts.append(file.read())
         return texts
+
+
+class Case(unittest.TestCase):
+    """An app in a host, spoken to as the daemon does."""
+
+    def boot(self, source, env=None, ready=True, answers=None):
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.close)
+        self.daemon.answers |= answers or {}
+        self.host = Started("host", source, env=env, daemon=self.daemon)
+        self.addCleanup(self.host.close)
+        wanted = "ready" if ready else "failed"
+        return self.daemon.wait(lambda frame: frame["t"] == wanted)
+
+    def start(self, name, /, kind="task", timeout_ms=0, session_id="", attempt=1, **kwargs):
+        task = next(NUMBERS)
+        frame = {"t": "start", "kind": kind, "task": task, "attempt": attempt, "name": name}
+        frame |= {"kwargs": kwargs, "session_id": session_id, "timeout_ms": timeout_ms, "user_id": ""}
+        self.daemon.send(frame)
+        return task
+
+    def tell(self, what, task, **more):
+        self.daemon.send({"t": what, "task": task, "attempt": 1, **more})
+
+    def run_task(self, name, /, **more):
+        return self.daemon.ended(self.start(name, **more))
+
+    def printed(self, task, text):
+        self.daemon.wait_until(lambda: text in self.daemon.log(task))
+
+    def chat(self, text, session_id="s1", request_id="q1", **more):
+        message = wire.InboundMessage(
+            request_id=request_id, session_id=session_id, text=text, channel_type="chat", user_id="ada", **more
+        )
+        self.daemon.send({"t": "message", "body": base64.b64encode(bytes(message)).decode()})
+        return self.daemon.wait(lambda frame: frame["t"] == "turn" and frame["request_id"] == request_id)

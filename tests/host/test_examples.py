@@ -6,8 +6,7 @@ import re
 import unittest
 
 from cpsl.clients import capsule as wire
-from daemon import ROOT, Forks
-from test_host import Case
+from daemon import ROOT, Case, Forks
 from test_introspect import described
 
 APP = (ROOT / "examples" / "leads_app" / "app.py").read_text(encoding="utf-8")

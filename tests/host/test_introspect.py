@@ -5,9 +5,8 @@ import pathlib
 import textwrap
 import unittest
 
-from daemon import Started
+from daemon import SEED, Started
 
-SEED = pathlib.Path(__file__).with_name("seed_app.py").read_text(encoding="utf-8")
 HEAD = "import cpsl\napp = cpsl.App('leads', image=cpsl.Image())\n"
 
 

@@ -4,8 +4,7 @@ import json
 import unittest
 
 from cpsl.clients import capsule as wire
-from daemon import SECONDS
-from test_host import HEAD, SEED, Case
+from daemon import HEAD, SECONDS, SEED, Case
 
 WORK = (
     HEAD

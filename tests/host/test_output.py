@@ -5,7 +5,7 @@ import pathlib
 import signal
 import unittest
 
-from test_host import HEAD, Case
+from daemon import HEAD, Case, line
 
 
 class Attribution(Case):
@@ -164,6 +164,17 @@ async def inner():
         self.host.process.send_signal(signal.SIGQUIT)
         line = self.host.process.stderr.readline()
         self.assertIn("most recent call first", line)
+
+    def test_a_loop_that_blocks_at_once_has_said_what_came_before(self):
+        self.boot(self.source + "@app.task()\nasync def quick(): return 1\n@app.task()\nasync def dumb(): time.sleep(60)\n")
+        tasks = [1001, 1002]
+        frames = [
+            {"t": "start", "name": name, "kwargs": {}, "task": task, "attempt": 1}
+            for name, task in zip(("quick", "dumb"), tasks)
+        ]
+        self.daemon.connections[-1].sendall(b"".join(line(frame) for frame in frames))
+        self.daemon.wait(lambda f: f["t"] == "started" and f["task"] == tasks[1])
+        self.assertEqual(self.daemon.ended(tasks[0])["verdict"], "completed")
 
     def test_a_loop_that_runs_is_not_blocked(self):
         self.boot(self.source)
