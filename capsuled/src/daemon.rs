@@ -19,7 +19,9 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::dispatcher::{Dispatcher, KeeperAccess, PythonSurroundings, Surroundings};
+use crate::dispatcher::{
+    Dispatcher, HostParts, KeeperAccess, NoCalls, PythonSurroundings, Surroundings,
+};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
@@ -97,6 +99,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let logs = Arc::new(LogDir::open(state.logs())?);
     let host_socket = hosts_socket(&runtime_dir, store_uuid);
     let processes = Processes::new(Arc::clone(&logs));
+    let hosts = state.root().join("hosts");
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -111,7 +114,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             python: PythonSurroundings {
                 host: files::write_out(&state.root().join("host"))
                     .context("writing the Python host's files")?,
-                socket: host_socket,
+                socket: host_socket.clone(),
                 secrets: state.root().join("secrets"),
                 data: state.root().join("data"),
             },
@@ -130,10 +133,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listener = listen(&socket)?;
-        let running = Running { engine, thread, dispatcher, api, quit, ending };
+        let hosts = HostParts {
+            listener: listen(&host_socket)?,
+            registry: hosts,
+            work: dispatcher.surroundings.work.clone(),
+            calls: Arc::new(NoCalls),
+        };
+        let running = Running { engine, thread, dispatcher, hosts, api, quit, ending };
         let ended = running.until_ended(listener).await;
         // Left behind it would only be found stale.
         drop(std::fs::remove_file(&socket));
+        drop(std::fs::remove_file(&host_socket));
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
@@ -157,6 +167,7 @@ struct Running {
     engine: Engine,
     thread: EngineThread,
     dispatcher: Dispatcher,
+    hosts: HostParts,
     api: Api,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
@@ -172,11 +183,11 @@ enum End {
 
 impl Running {
     async fn until_ended(self, listener: UnixListener) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, api, quit, ending } = self;
+        let Self { engine, thread, dispatcher, hosts, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
-        let mut dispatching = tokio::spawn(dispatcher.run());
+        let mut dispatching = tokio::spawn(dispatcher.run(hosts));
         let socket = api.about.socket.display().to_string();
         let mut serving = tokio::spawn(rpc::serve(listener, api));
         let mut deciding = watch_engine(thread)?;
