@@ -16,13 +16,16 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appdata::AppData;
+use crate::bridge::Bridge;
 use crate::clock::{Clock as _, SystemClock};
-use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
+use crate::dispatcher::{Dispatcher, HostParts, KeeperAccess, PythonSurroundings, Surroundings};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
+use crate::runner::files;
+use crate::runner::process::Processes;
 use crate::socket;
 use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
@@ -91,6 +94,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let host_socket = hosts_socket(&runtime_dir, store_uuid);
+    let processes = Processes::new(Arc::clone(&logs));
+    let hosts = state.root().join("hosts");
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -102,7 +108,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             programs: std::env::current_exe()
                 .ok()
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
+            python: PythonSurroundings {
+                host: files::write_out(&state.root().join("host"))
+                    .context("writing the Python host's files")?,
+                socket: host_socket.clone(),
+                secrets: state.root().join("secrets"),
+                data: state.root().join("data"),
+            },
         },
+        processes,
         quit: quit_told,
     };
     let about = About {
@@ -116,15 +130,22 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let ending = CancellationToken::new();
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
     let (gateway, _) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
-    let api = Api::new(engine.clone(), logs, about, (gateway, ending.clone()));
+    let api = Api::new(engine.clone(), logs, about, (gateway.clone(), ending.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listeners = [socket::listen(&socket)?, socket::listen(&runners)?];
-        let running = Running { engine, thread, dispatcher, api, quit, ending };
+        let hosts = HostParts {
+            listener: socket::listen(&host_socket)?,
+            registry: hosts,
+            work: dispatcher.surroundings.work.clone(),
+            calls: Arc::new(Bridge(gateway)),
+        };
+        let running = Running { engine, thread, dispatcher, hosts, api, quit, ending };
         let ended = running.until_ended(listeners).await;
         // Left behind they would only be found stale.
-        drop(std::fs::remove_file(&socket));
-        drop(std::fs::remove_file(&runners));
+        for path in [&socket, &runners, &host_socket] {
+            drop(std::fs::remove_file(path));
+        }
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
@@ -148,6 +169,7 @@ struct Running {
     engine: Engine,
     thread: EngineThread,
     dispatcher: Dispatcher,
+    hosts: HostParts,
     api: Api,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
@@ -163,11 +185,11 @@ enum End {
 
 impl Running {
     async fn until_ended(self, [listener, runners]: [UnixListener; 2]) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, api, quit, ending } = self;
+        let Self { engine, thread, dispatcher, hosts, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
-        let mut dispatching = tokio::spawn(dispatcher.run());
+        let mut dispatching = tokio::spawn(dispatcher.run(hosts));
         let socket = api.about.socket.display().to_string();
         let served = gateway::serve(runners, api.gateway.clone(), ending.clone());
         let mut serving_runners = tokio::spawn(served);
@@ -302,6 +324,14 @@ fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("the keeper did not start ({}): {}", output.status, said.trim())))
+}
+
+/// Where app hosts speak to the daemon of this store.
+fn hosts_socket(runtime_dir: &Path, store: uuid::Uuid) -> PathBuf {
+    let name = store.simple().to_string();
+    // The end of the id: two stores made in the same minute begin alike.
+    let tail = name.get(24..).unwrap_or_default();
+    runtime_dir.join(format!("hosts-{tail}.sock"))
 }
 
 fn default_state_dir() -> anyhow::Result<PathBuf> {

@@ -3,6 +3,7 @@
 pub mod appdata;
 pub mod apps;
 pub mod book;
+pub mod bridge;
 pub mod clock;
 pub mod daemon;
 pub mod database;

@@ -4,31 +4,36 @@
 //! verdict is acknowledged to the keeper only after the engine said that it is durable, and an
 //! attempt goes only to the keeper for which it was claimed.
 
+mod heard;
+mod hosts;
 mod plan;
+mod python;
 mod report;
 
-use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capsule_core::attempt::{NotStarted, ResultRefusal, Verdict};
+use capsule_core::attempt::{NotStarted, Verdict};
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
-use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
-use capsule_core::time::{Span, Timestamp};
+use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use self::hosts::Hosts;
+pub use self::hosts::{Caller, Calls, HostParts, NoCalls};
 use self::plan::PlanError;
 pub use self::plan::Surroundings;
+pub use self::python::PythonSurroundings;
 use self::report::micros;
+use crate::apps::Runner;
 use crate::book::Keeper;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
-use crate::keeper::wire::{self, Command, Report};
-use crate::logs::{LogDir, LogReader, Stream};
+use crate::keeper::wire::{self, Command};
+use crate::logs::LogDir;
 use crate::runner::link::{Link, LinkError, Session};
-use crate::store::SideKind;
+use crate::runner::process::{self, Processes};
 
 /// How the keeper is found, and made when there is none.
 pub struct KeeperAccess {
@@ -61,21 +66,16 @@ pub struct Dispatcher {
     pub logs: Arc<LogDir>,
     /// What every attempt is given.
     pub surroundings: Surroundings,
+    /// What the keeper runs besides attempts.
+    pub processes: Processes,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
-
-/// Attempts of a session that have no work files: most, and knowing costs less than looking.
-type Tidy = HashSet<(TaskId, AttemptNumber)>;
 
 /// The pause before the keeper is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The longest of those pauses.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
-/// The longest event line that is looked at.
-const EVENT_MAX: usize = 16 << 10;
-/// The longest pause that an attempt may ask for: a day.
-const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
 /// Reports taken at once.
 const REPORTS: usize = 256;
 
@@ -84,15 +84,19 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The engine is gone.
-    pub async fn run(mut self) -> Result<(), EngineError> {
+    pub async fn run(mut self, parts: HostParts) -> Result<(), EngineError> {
+        let with = (self.engine.clone(), self.processes.clone());
+        let python = self.surroundings.python.clone();
+        let mut hosts = Hosts::new(parts, with, python, Arc::clone(&self.logs));
         let mut pause = AGAIN;
         loop {
             match self.open().await {
                 Ok(session) => {
                     pause = AGAIN;
-                    if self.session(session).await? {
+                    if self.session(session, &mut hosts).await? {
                         return Ok(());
                     }
+                    self.processes.disconnected();
                     self.engine.keeper_down()?;
                     tracing::warn!("the keeper is gone");
                 }
@@ -133,8 +137,10 @@ impl Dispatcher {
     }
 
     /// One session from greeting to end. True = the daemon ends.
-    async fn session(&mut self, session: Session) -> Result<bool, EngineError> {
+    async fn session(&mut self, session: Session, hosts: &mut Hosts) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
+        let (others, items): (Vec<_>, Vec<_>) =
+            inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
         let keeper = Keeper {
             instance: welcome.instance.parse().unwrap_or_default(),
             pid: u32::try_from(welcome.pid).unwrap_or(0),
@@ -145,25 +151,29 @@ impl Dispatcher {
             }
             .to_owned(),
         };
-        tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
+        tracing::info!(keeper.pid, attempts = items.len(), "the keeper is connected");
+        self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
-        let mut tidy = Tidy::new();
-        let known = inventory.items.iter().map(known).collect();
+        hosts.gather().await?;
+        let mut known: Vec<KnownAttempt> = items.iter().map(known).collect();
+        known.extend(hosts.known());
         self.engine.keeper_up(keeper, known).await?;
-        for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
-            self.ended(&ended, &mut tidy)?;
+        for ended in items.into_iter().filter_map(|item| item.ended) {
+            self.ended(&ended)?;
         }
+        hosts.reconcile()?;
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, instance, effect, &mut tidy)?,
+                    Some(effect) => self.carry_out(&link, hosts, instance, effect)?,
                     None => return Ok(true),
                 },
+                happening = hosts.next() => hosts.handle(happening)?,
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
-                            Ok(report) => self.hear(&report, &mut tidy)?,
+                            Ok(report) => self.hear(&report)?,
                             Err(error) => {
                                 tracing::warn!(%error, "the session with the keeper ends");
                                 return Ok(false);
@@ -178,6 +188,7 @@ impl Dispatcher {
                     let kill = *self.quit.borrow_and_update();
                     if let Some(kill) = kill.filter(|_| changed.is_ok()) {
                         link.send(Command::Quit(wire::Quit { kill }));
+                        self.processes.disconnected();
                         drop(link);
                         // The session's end says that the keeper took the word.
                         while reports.next().await.is_some_and(|report| report.is_ok()) {}
@@ -191,18 +202,21 @@ impl Dispatcher {
     fn carry_out(
         &self,
         link: &Link,
+        hosts: &mut Hosts,
         keeper: Uuid,
         effect: Effect,
-        tidy: &mut Tidy,
     ) -> Result<(), EngineError> {
         match effect {
             Effect::Spawn(task) => {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, &task, lease.attempt, tidy)?;
+                self.spawn(link, hosts, &task, lease.attempt)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
+                if hosts.stop(task, attempt, grace)? {
+                    return Ok(());
+                }
                 let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
                 let key = key(task, attempt);
                 link.send(Command::Cancel(wire::Cancel {
@@ -212,11 +226,13 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
-                if !tidy.remove(&(task, attempt)) {
-                    self.surroundings.clear(task, attempt);
+                if hosts.has(task, attempt) {
+                    return hosts.ack(task, attempt);
                 }
+                self.surroundings.clear(task, attempt);
                 link.send(Command::Ack(key(task, attempt)));
             }
+            Effect::AppsChanged => hosts.reconcile()?,
         }
         Ok(())
     }
@@ -224,15 +240,21 @@ impl Dispatcher {
     fn spawn(
         &self,
         link: &Link,
+        hosts: &mut Hosts,
         task: &Task,
         attempt: AttemptNumber,
-        tidy: &mut Tidy,
     ) -> Result<(), EngineError> {
-        match self.surroundings.plan(&self.engine, task, attempt) {
-            Ok((plan, has_payload)) => {
-                if !has_payload {
-                    tidy.insert((task.id, attempt));
-                }
+        let shared = plan::defined(&self.engine, task)
+            .filter(|(_, found)| matches!(found.runner, Runner::Loop | Runner::Thread));
+        let prepared = match shared {
+            Some((revision, definition)) => match plan::arguments(&self.engine, task) {
+                Ok(arguments) => return hosts.spawn(task, (revision, &definition), arguments),
+                Err(error) => Err(error),
+            },
+            None => self.surroundings.plan(&self.engine, task, attempt),
+        };
+        match prepared {
+            Ok(plan) => {
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
             }
@@ -247,7 +269,8 @@ impl Dispatcher {
                     PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
                     PlanError::PayloadGone
                     | PlanError::PayloadUnreadable
-                    | PlanError::NoDefinition => report::unstartable("plan", &error.to_string()),
+                    | PlanError::NoDefinition
+                    | PlanError::OtherRunner(_) => report::unstartable("plan", &error.to_string()),
                 };
                 self.never_ran(task.id, attempt, verdict)
             }
@@ -262,81 +285,6 @@ impl Dispatcher {
     ) -> Result<(), EngineError> {
         let ending = report::never_ran(attempt, verdict, self.engine.now());
         self.engine.report(task, ending, true)
-    }
-
-    fn hear(&self, report: &Report, tidy: &mut Tidy) -> Result<(), EngineError> {
-        match report {
-            Report::Started(started) => {
-                let (task, attempt) = names(started.key);
-                let pid = u32::try_from(started.pid).unwrap_or(0);
-                let at = Timestamp(micros(started.started_us));
-                self.engine.started(task, attempt, pid, at)
-            }
-            Report::CannotStart(refused) => {
-                let (task, _) = names(refused.key);
-                let ending = report::cannot_start(refused, self.engine.now());
-                self.engine.report(task, ending, true)
-            }
-            Report::Ended(ended) => self.ended(ended, tidy),
-            Report::Gone(ended) => {
-                let (task, attempt) = names(ended.key);
-                self.engine.gone(task, attempt)
-            }
-            // An attempt that was never there needs no stopping.
-            Report::NoSuch(_) => Ok(()),
-            Report::Welcome(_) | Report::Refused(_) | Report::Inventory(_) => {
-                tracing::warn!("the keeper said a second time what it says once");
-                Ok(())
-            }
-        }
-    }
-
-    fn ended(&self, ended: &wire::Ended, tidy: &mut Tidy) -> Result<(), EngineError> {
-        let (task, attempt) = names(ended.key);
-        let mut ending = report::ended(ended);
-        let mut left_nothing = false;
-        if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {
-            let found = self.surroundings.result(task, attempt);
-            left_nothing = ended.tree_gone && matches!(found, Ok(None));
-            match found.and_then(|bytes| self.keep_result(task, bytes.unwrap_or_default())) {
-                Ok(result) => ending.result = result,
-                Err(why) => {
-                    tracing::warn!(task.id = task.0, %why, "the result is not kept");
-                    ending.receipt.result_refused = Some(why);
-                }
-            }
-        }
-        if !left_nothing {
-            tidy.remove(&(task, attempt));
-        }
-        if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
-            ending.retry_after = self.retry_after(task, attempt);
-        }
-        self.engine.report(task, ending, ended.tree_gone)
-    }
-
-    /// What the attempt's last event asks for: `{"retry_after": "30s"}`.
-    fn retry_after(&self, task: TaskId, attempt: AttemptNumber) -> Option<Span> {
-        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, attempt.0);
-        let line = reader.last_line(Stream::Event, EVENT_MAX).ok()??;
-        let event: serde_json::Value = serde_json::from_slice(&line).ok()?;
-        let wanted = Span::parse(event.get("retry_after")?.as_str()?).ok()?;
-        Some(wanted.min(RETRY_AFTER_MAX))
-    }
-
-    fn keep_result(&self, task: TaskId, bytes: Vec<u8>) -> Result<Option<Payload>, ResultRefusal> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        if bytes.len() <= INLINE_RESULT_MAX {
-            return Ok(Some(Payload::Inline(bytes)));
-        }
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.engine.write_side(SideKind::Result, task, &bytes).map_err(|error| {
-            tracing::error!(task.id = task.0, %error, "a result cannot be written");
-            ResultRefusal::Unreadable
-        })?;
-        Ok(Some(Payload::Side { length }))
     }
 }
 

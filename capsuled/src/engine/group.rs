@@ -239,6 +239,7 @@ impl<'a> Group<'a> {
         }
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
+            self.effects.push(Effect::AppsChanged);
         }
         let answers = self.answers.into_iter().map(|answer| answer(&self.book)).collect();
         RwLockWriteGuard::unlock_fair(self.book);

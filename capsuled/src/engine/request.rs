@@ -203,6 +203,8 @@ pub enum Effect {
         /// For a shutdown of the daemon, not for a cancel.
         drain: bool,
     },
+    /// Other revisions are in force.
+    AppsChanged,
     /// The verdict is durable.
     Ack {
         /// Of which task.

@@ -7,4 +7,5 @@ mod attempts;
 mod folders;
 mod harness;
 mod links;
+mod processes;
 mod survival;
