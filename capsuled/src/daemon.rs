@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
+use crate::deploying::{Deployer, NoChildren};
 use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
@@ -114,7 +115,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         started: clock.now(),
     };
     let ending = CancellationToken::new();
-    let api = Api::new(engine.clone(), logs, about, ending.clone());
+    let deployer = Deployer::new(state.root(), state.root().join("host"), Arc::new(NoChildren));
+    let api = Api::new(engine.clone(), logs, about, Arc::new(deployer), ending.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listener = listen(&socket)?;

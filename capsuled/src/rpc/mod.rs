@@ -26,6 +26,7 @@ use tonic::transport::Server;
 
 use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
+use crate::deploying::Deployer;
 use crate::engine::Engine;
 use crate::logs::LogDir;
 
@@ -43,6 +44,8 @@ pub struct Api {
     pub logs: Arc<LogDir>,
     /// What `status` tells of the daemon itself.
     pub about: Arc<About>,
+    /// Makes revisions of apps of the SDK.
+    pub deployer: Arc<Deployer>,
     /// Set when the daemon ends: streams end with it.
     pub ending: CancellationToken,
     peers: Arc<Peers>,
@@ -63,8 +66,14 @@ pub struct About {
 
 impl Api {
     /// Handlers over this engine.
-    pub fn new(engine: Engine, logs: Arc<LogDir>, about: About, ending: CancellationToken) -> Self {
-        Self { engine, logs, about: Arc::new(about), ending, peers: Arc::default() }
+    pub fn new(
+        engine: Engine,
+        logs: Arc<LogDir>,
+        about: About,
+        deployer: Arc<Deployer>,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { engine, logs, about: Arc::new(about), deployer, ending, peers: Arc::default() }
     }
 }
 
