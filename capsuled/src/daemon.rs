@@ -19,12 +19,14 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::deploying::{Deployer, NoChildren};
-use crate::dispatcher::{Dispatcher, KeeperAccess, Surroundings};
+use crate::deploying::Deployer;
+use crate::dispatcher::{Dispatcher, KeeperAccess, PythonSurroundings, Surroundings};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
+use crate::runner::files;
+use crate::runner::process::Processes;
 use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
@@ -94,6 +96,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let host_socket = hosts_socket(&runtime_dir, store_uuid);
+    let processes = Processes::new(Arc::clone(&logs));
+    let host =
+        files::write_out(&state.root().join("host")).context("writing the Python host's files")?;
+    let deployer = Deployer::new(state.root(), host.clone(), Arc::new(processes.clone()));
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -105,7 +112,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             programs: std::env::current_exe()
                 .ok()
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
+            python: PythonSurroundings {
+                host,
+                socket: host_socket,
+                secrets: state.root().join("secrets"),
+                data: state.root().join("data"),
+            },
         },
+        processes,
         quit: quit_told,
     };
     let about = About {
@@ -115,7 +129,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         started: clock.now(),
     };
     let ending = CancellationToken::new();
-    let deployer = Deployer::new(state.root(), state.root().join("host"), Arc::new(NoChildren));
     let api = Api::new(engine.clone(), logs, about, Arc::new(deployer), ending.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
@@ -344,6 +357,14 @@ fn runtime_dir() -> PathBuf {
         Some(dir) => PathBuf::from(dir).join("capsule"),
         None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
     }
+}
+
+/// Where app hosts speak to the daemon of this store.
+fn hosts_socket(runtime_dir: &Path, store: uuid::Uuid) -> PathBuf {
+    let name = store.simple().to_string();
+    // The end of the id: two stores made in the same minute begin alike.
+    let tail = name.get(24..).unwrap_or_default();
+    runtime_dir.join(format!("hosts-{tail}.sock"))
 }
 
 /// Makes a folder for its owner only, or checks that it is one.

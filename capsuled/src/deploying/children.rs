@@ -2,8 +2,10 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::jail::Plan;
+use crate::runner::process::{Process, Processes};
 
 /// How a child ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,13 +51,32 @@ pub trait Children: Debug + Send + Sync {
     fn run<'a>(&'a self, plan: Plan, what: &'a str) -> Running<'a>;
 }
 
-/// Where nobody starts processes: apps of the SDK are refused.
-#[derive(Clone, Copy, Debug)]
-pub struct NoChildren;
+/// How long a child that nobody waits for any more has to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
 
-impl Children for NoChildren {
-    fn run<'a>(&'a self, _: Plan, what: &'a str) -> Running<'a> {
-        let error = ChildError(format!("nobody here runs the {what} of an app"));
-        Box::pin(std::future::ready(Err(error)))
+impl Children for Processes {
+    fn run<'a>(&'a self, plan: Plan, what: &'a str) -> Running<'a> {
+        Box::pin(async move {
+            let process = self.start(plan, what).await;
+            let mut process = process.map_err(|error| ChildError(error.to_string()))?;
+            let _stopped = Stopped(process.clone());
+            let end = process.ended().await;
+            if end.lost {
+                return Err(ChildError(format!("the {what} was lost with the keeper")));
+            }
+            process.forget_output();
+            Ok(End { exit_code: end.exit_code, signal: end.signal, output: end.tail })
+        })
+    }
+}
+
+/// Stops a process with the wait for it; one that has ended is not there to be stopped.
+struct Stopped(Process);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if self.0.pid().is_some() {
+            self.0.stop(GRACE);
+        }
     }
 }

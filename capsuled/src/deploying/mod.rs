@@ -1,7 +1,7 @@
 //! From `app.py:app` to the description of a revision: interpreter, snapshot, introspection.
 //!
-//! Owns the folders `apps`, `venvs` and `data` of the state directory. It must not know the wire,
-//! the engine or who starts processes. Invariant: nothing of an app is imported but by a child, and
+//! Owns the folders `apps`, `venvs` and `data` of the state directory. It must not know the wire
+//! or the engine. Invariant: nothing of an app is imported but by a child, and
 //! what is refused leaves nothing behind.
 
 mod checks;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub use self::children::{ChildError, Children, End, NoChildren, Running};
+pub use self::children::{ChildError, Children, End, Running};
 pub use self::draft::Draft;
 pub use self::features::{Part, State, document, lacking, parts};
 pub use self::interpreter::{Interpreter, Shell};

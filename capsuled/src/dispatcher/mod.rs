@@ -5,6 +5,7 @@
 //! attempt goes only to the keeper for which it was claimed.
 
 mod plan;
+mod python;
 mod report;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,21 +13,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capsule_core::attempt::{NotStarted, ResultRefusal, Verdict};
+use capsule_core::attempt::{Failure, NotStarted, ResultRefusal, Verdict};
+use capsule_core::command::Report as Ending;
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
-use capsule_core::time::{Span, Timestamp};
+use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::plan::PlanError;
 pub use self::plan::Surroundings;
-use self::report::micros;
+pub use self::python::PythonSurroundings;
+use self::report::{Raised, micros};
+use crate::apps::Runner;
 use crate::book::Keeper;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
 use crate::keeper::wire::{self, Command, Report};
 use crate::logs::{LogDir, LogReader, Stream};
 use crate::runner::link::{Link, LinkError, Session};
+use crate::runner::process::{self, Processes};
 use crate::store::SideKind;
 
 /// How the keeper is found, and made when there is none.
@@ -60,6 +65,8 @@ pub struct Dispatcher {
     pub logs: Arc<LogDir>,
     /// What every attempt is given.
     pub surroundings: Surroundings,
+    /// What the keeper runs besides attempts.
+    pub processes: Processes,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
@@ -70,8 +77,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// The longest event line that is looked at.
 const EVENT_MAX: usize = 16 << 10;
-/// The longest pause that an attempt may ask for: a day.
-const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
 /// Reports taken at once.
 const REPORTS: usize = 256;
 
@@ -89,6 +94,7 @@ impl Dispatcher {
                     if self.session(session).await? {
                         return Ok(());
                     }
+                    self.processes.disconnected();
                     self.engine.keeper_down()?;
                     tracing::warn!("the keeper is gone");
                 }
@@ -131,6 +137,8 @@ impl Dispatcher {
     /// One session from greeting to end. True = the daemon ends.
     async fn session(&mut self, session: Session) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
+        let (others, items): (Vec<_>, Vec<_>) =
+            inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
         let keeper = Keeper {
             instance: welcome.instance.parse().unwrap_or_default(),
             pid: u32::try_from(welcome.pid).unwrap_or(0),
@@ -141,11 +149,12 @@ impl Dispatcher {
             }
             .to_owned(),
         };
-        tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
+        tracing::info!(keeper.pid, attempts = items.len(), "the keeper is connected");
+        self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
-        let known = inventory.items.iter().map(known).collect();
+        let known = items.iter().map(known).collect();
         self.engine.keeper_up(keeper, known).await?;
-        for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
+        for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
         let mut batch = Vec::new();
@@ -173,6 +182,7 @@ impl Dispatcher {
                     let kill = *self.quit.borrow_and_update();
                     if let Some(kill) = kill.filter(|_| changed.is_ok()) {
                         link.send(Command::Quit(wire::Quit { kill }));
+                        self.processes.disconnected();
                         drop(link);
                         // The session's end says that the keeper took the word.
                         while reports.next().await.is_some_and(|report| report.is_ok()) {}
@@ -225,7 +235,8 @@ impl Dispatcher {
                     PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
                     PlanError::PayloadGone
                     | PlanError::PayloadUnreadable
-                    | PlanError::NoDefinition => report::unstartable("plan", &error.to_string()),
+                    | PlanError::NoDefinition
+                    | PlanError::OtherRunner(_) => report::unstartable("plan", &error.to_string()),
                 };
                 self.never_ran(task.id, attempt, verdict)
             }
@@ -243,6 +254,10 @@ impl Dispatcher {
     }
 
     fn hear(&self, report: &Report) -> Result<(), EngineError> {
+        if report.key().is_some_and(|key| key.task & process::BIT != 0) {
+            self.processes.hear(report);
+            return Ok(());
+        }
         match report {
             Report::Started(started) => {
                 let (task, attempt) = names(started.key);
@@ -282,18 +297,30 @@ impl Dispatcher {
             }
         }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
-            ending.retry_after = self.retry_after(task, attempt);
+            self.heed_event(task, &mut ending);
         }
         self.engine.report(task, ending, ended.tree_gone)
     }
 
-    /// What the attempt's last event asks for: `{"retry_after": "30s"}`.
-    fn retry_after(&self, task: TaskId, attempt: AttemptNumber) -> Option<Span> {
-        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, attempt.0);
-        let line = reader.last_line(Stream::Event, EVENT_MAX).ok()??;
-        let event: serde_json::Value = serde_json::from_slice(&line).ok()?;
-        let wanted = Span::parse(event.get("retry_after")?.as_str()?).ok()?;
-        Some(wanted.min(RETRY_AFTER_MAX))
+    /// Heeds what the attempt's last event says: `{"retry_after": "30s"}`, and of a Python app's
+    /// task, which error ended it.
+    fn heed_event(&self, task: TaskId, ending: &mut Ending) {
+        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, ending.attempt.0);
+        let Ok(Some(line)) = reader.last_line(Stream::Event, EVENT_MAX) else { return };
+        let Ok(event) = serde_json::from_slice::<serde_json::Value>(&line) else { return };
+        ending.retry_after = event.get("retry_after").and_then(report::retry_after);
+        let is_python = || {
+            let task = self.engine.task(task).ok().flatten()?;
+            plan::defined(&self.engine, &task).map(|(_, found)| found.runner == Runner::Process)
+        };
+        if let (Verdict::Failed(Failure::Exit(1)), Some(error)) =
+            (&ending.verdict, event.get("error"))
+            && is_python() == Some(true)
+        {
+            let error: Raised = serde_json::from_value(error.clone()).unwrap_or_default();
+            ending.is_final = error.retry == Some(false);
+            ending.verdict = error.verdict();
+        }
     }
 
     fn keep_result(

@@ -6,12 +6,15 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use capsule_core::attempt::ResultRefusal;
 use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_core::spec::Payload;
 use capsule_core::task::Task;
 
+use super::python::{Of, PythonSurroundings, token_file};
+use crate::apps::{Definition, Revision, Runner};
 use crate::engine::{Engine, RESULT_MAX};
 use crate::jail::Plan;
 use crate::store::SideKind;
@@ -26,6 +29,8 @@ pub struct Surroundings {
     pub socket: PathBuf,
     /// The folder of our own programs, first in every PATH.
     pub programs: Option<PathBuf>,
+    /// What Python processes are given besides.
+    pub python: PythonSurroundings,
 }
 
 /// Why no plan can be made of a task.
@@ -37,6 +42,8 @@ pub(super) enum PlanError {
     PayloadUnreadable,
     #[error("its definition is not there any more")]
     NoDefinition,
+    #[error("a {} task does not run in a process of its own", _0.word())]
+    OtherRunner(Runner),
     #[error("writing {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -99,20 +106,19 @@ impl Surroundings {
         attempt: AttemptNumber,
         call: &Call,
     ) -> Result<Plan, PlanError> {
-        let (revision, definition) = {
-            let apps = engine.apps();
-            let app = apps.get(&task.spec.app).ok_or(PlanError::NoDefinition)?;
-            let number = task.last.as_ref().map_or(app.current, |last| last.revision);
-            let claimed = app.revisions.get(&number).or_else(|| app.in_force()).cloned();
-            let revision = claimed.ok_or(PlanError::NoDefinition)?;
-            let definition = revision.definitions.get(&task.spec.name).cloned();
-            (revision, definition.ok_or(PlanError::NoDefinition)?)
-        };
+        let (revision, definition) = defined(engine, task).ok_or(PlanError::NoDefinition)?;
         let arguments =
             serde_json::from_str(&call.arguments).map_err(|_| PlanError::PayloadUnreadable)?;
         let payload = self.payload_file(task.id, attempt);
         write_private(&payload, call.arguments.as_bytes())
             .map_err(|source| PlanError::Write { path: payload.clone(), source })?;
+        match definition.runner {
+            Runner::Program => {}
+            Runner::Process => return self.python(task, attempt, &revision),
+            Runner::Loop | Runner::Thread | Runner::Stock => {
+                return Err(PlanError::OtherRunner(definition.runner));
+            }
+        }
         let mut environment = Environment::default();
         for name in INHERITED {
             if let Ok(value) = std::env::var(name) {
@@ -141,6 +147,24 @@ impl Surroundings {
             event_fd: true,
             ..Plan::default()
         })
+    }
+
+    /// One attempt in a Python process; its payload file is there already.
+    fn python(
+        &self,
+        task: &Task,
+        attempt: AttemptNumber,
+        revision: &Revision,
+    ) -> Result<Plan, PlanError> {
+        let python = revision.python.as_deref().ok_or(PlanError::NoDefinition)?;
+        let of = Of { app: &task.spec.app, revision, python };
+        let payload = self.payload_file(task.id, attempt).display().to_string();
+        let add = |environment: &mut Environment| {
+            self.add_ours(environment, task, attempt);
+            environment.set("CAPSULE_PAYLOAD_FILE", payload.as_str());
+        };
+        let plan = self.python.attempt_plan(of, (task, attempt), &self.work, add);
+        plan.map_err(|source| PlanError::Write { path: self.work.clone(), source })
     }
 
     fn add_ours(&self, environment: &mut Environment, task: &Task, attempt: AttemptNumber) {
@@ -185,7 +209,8 @@ impl Surroundings {
 
     /// Takes the attempt's files away.
     pub(super) fn clear(&self, task: TaskId, attempt: AttemptNumber) {
-        for path in [self.result_file(task, attempt), self.payload_file(task, attempt)] {
+        let token = token_file(&self.work, task, attempt);
+        for path in [self.result_file(task, attempt), self.payload_file(task, attempt), token] {
             match remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %path.display(), %error, "a work file stays behind");
@@ -196,17 +221,27 @@ impl Surroundings {
     }
 }
 
-/// What the tasks of an app take over from the daemon's environment.
-const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "SHELL"];
+/// The definition that a claimed attempt runs on, and its revision.
+pub(super) fn defined(engine: &Engine, task: &Task) -> Option<(Arc<Revision>, Arc<Definition>)> {
+    let apps = engine.apps();
+    let app = apps.get(&task.spec.app)?;
+    let number = task.last.as_ref().map_or(app.current, |last| last.revision);
+    let revision = app.revisions.get(&number).or_else(|| app.in_force())?;
+    let definition = revision.definitions.get(&task.spec.name)?;
+    Some((Arc::clone(revision), Arc::clone(definition)))
+}
 
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// What the tasks of an app take over from the daemon's environment.
+pub(super) const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "SHELL"];
+
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
 }
 
 /// The search path of a task that brought none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The bytes of a regular file, none when there is no file. The attempt may have put anything
 /// there, so neither a link nor a pipe is followed.
@@ -240,14 +275,14 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// An environment in which each name stands once.
 #[derive(Debug, Default)]
-struct Environment(Vec<(String, String)>);
+pub(super) struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    fn set(&mut self, name: &str, value: impl Into<String>) {
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
@@ -255,7 +290,7 @@ impl Environment {
         }
     }
 
-    fn entries(self) -> Vec<Vec<u8>> {
+    pub(super) fn entries(self) -> Vec<Vec<u8>> {
         let entry = |(name, value): (String, String)| {
             let mut entry = OsString::from(name);
             entry.push("=");

@@ -3,7 +3,7 @@
 use capsule_core::attempt::{Failure, How, NotStarted, Receipt, Source, Verdict};
 use capsule_core::command::Report;
 use capsule_core::id::AttemptNumber;
-use capsule_core::time::Timestamp;
+use capsule_core::time::{Span, Timestamp};
 
 use crate::jail::Step;
 use crate::keeper::wire;
@@ -86,6 +86,37 @@ pub(super) fn unstartable(step: &str, message: &str) -> Verdict {
     let message = bounded(message, MESSAGE_MAX);
     Verdict::Failed(Failure::CannotStart { step: step.to_owned(), message })
 }
+
+/// The error that ended a Python task, as its process or host tells it.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Raised {
+    /// Its class.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// What it said.
+    pub(crate) message: String,
+    /// False: no retry makes it good.
+    pub(crate) retry: Option<bool>,
+    /// It asks to be tried again after this long.
+    pub(crate) retry_after: Option<serde_json::Value>,
+}
+
+impl Raised {
+    /// The verdict on the attempt that it ended.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let kind = bounded(&self.kind, MESSAGE_MAX);
+        Verdict::Failed(Failure::Error { kind, message: bounded(&self.message, MESSAGE_MAX) })
+    }
+}
+
+/// How long an attempt asks to wait: `"30s"`, at most [`RETRY_AFTER_MAX`].
+pub(super) fn retry_after(asked: &serde_json::Value) -> Option<Span> {
+    Some(Span::parse(asked.as_str()?).ok()?.min(RETRY_AFTER_MAX))
+}
+
+/// The longest pause that an attempt may ask for: a day.
+const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
 
 /// The record of a task has room for so much.
 const MESSAGE_MAX: usize = 400;

@@ -80,6 +80,19 @@ pub enum Report {
     NoSuch(Key),
 }
 
+impl Report {
+    /// Which attempt it is about.
+    pub const fn key(&self) -> Option<Key> {
+        match self {
+            Self::Started(started) => Some(started.key),
+            Self::CannotStart(refused) => Some(refused.key),
+            Self::Ended(ended) | Self::Gone(ended) => Some(ended.key),
+            Self::NoSuch(key) => Some(*key),
+            Self::Welcome(_) | Self::Refused(_) | Self::Inventory(_) => None,
+        }
+    }
+}
+
 /// Names one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
 pub struct Key {

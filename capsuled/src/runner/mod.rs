@@ -1,3 +1,5 @@
-//! Carrying attempts to their verdicts: the daemon's side of the keeper's socket.
+//! The daemon's ends of the sockets: of the keeper's, and of those that app hosts open.
 
+pub mod files;
 pub mod link;
+pub mod process;

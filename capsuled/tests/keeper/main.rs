@@ -6,4 +6,5 @@
 mod attempts;
 mod harness;
 mod links;
+mod processes;
 mod survival;

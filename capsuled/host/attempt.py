@@ -1,0 +1,379 @@
+"""Roles `attempt` and `forks`: one run of a task in a process of its own, fresh or forked warm.
+
+Owns: what happens between the start of such a process and its exit code.
+Must not know: who started it, or how its end is judged.
+Invariant: the server of forks has one thread and runs no hook of the app; nothing of the app runs
+in a child before its gate opens.
+"""
+
+import asyncio
+import atexit
+import contextvars
+import faulthandler
+import fcntl
+import gc
+import inspect
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+
+from capsule_host import trace
+from capsule_host.entry import Refusal, load, load_environment
+from capsule_host.link import Link, Loop, line
+from capsule_host.output import encoded
+
+PROTOCOL = 1
+EVENT_BYTES = 16000
+REPLIES_SECONDS, TASKS_SECONDS = 5.0, 5.0
+REQUEST_BYTES = 1 << 20
+NO_GATE, BROKEN = 125, 126
+# Where a child keeps its gate: above what the app opened when it was imported.
+GATE = 500
+# How long after a request the next child is forked ahead.
+SPARE_SECONDS = 0
+
+
+class Run:
+    """One task or tick of this process, as its environment names it."""
+
+    def __init__(self, entry):
+        from capsule_host import sdk
+
+        self.sdk, self.loop = sdk, Loop.first()
+        self.link = Link("", self.hello, lambda frames: None)
+        Loop.channel = sdk.Channel(self.link, self.context)
+        self.runner = sdk.AppRunner(entry, self.loop, Loop.channel)
+        self.name, self.task, self.number = "", 0, 1
+        self.work = self.main = None
+        self.terminated = False
+
+    def identify(self):
+        """Takes from the environment which attempt this is."""
+        environment = os.environ.get
+        self.name = environment("CAPSULE_TASK", "")
+        self.task = int(environment("CAPSULE_TASK_ID") or 0)
+        self.number = int(environment("CAPSULE_ATTEMPT") or 1)
+        self.link.path = environment("CAPSULE_HOST_SOCKET", "")
+        self.runner.identify()
+
+    def context(self):
+        return {"task": self.task, "attempt": self.number}
+
+    def hello(self):
+        token = os.environ.get("CAPSULE_HOST_TOKEN", "")
+        frame = {"t": "hello", "protocol": PROTOCOL, "role": "attempt", "token": token}
+        return line(frame | self.context())
+
+    def warm(self):
+        """Touches what a run will touch: the pages shared with the server are copied ahead."""
+        self.until_done(asyncio.sleep(0))
+        os.environ.update(os.environ)
+        app = self.runner._app_obj
+        for name in dir(app) if app is not None else ():
+            getattr(app, name, None)
+
+    def carry_out(self):
+        """Boots the app and runs the task; the exit code, below zero for a signal."""
+        code, value = 0, "null"
+        try:
+            self.identify()
+            value = encoded(self.value())
+        except BaseException as error:
+            if self.terminated and isinstance(error, asyncio.CancelledError):
+                code = -signal.SIGTERM
+            else:
+                code = report(error, self.work.retry_for if self.work else ())
+        try:
+            self.loop.run_until_complete(self.settle())
+        except Exception:
+            traceback.print_exc()
+        if code == 0:
+            keep(value)
+        return code
+
+    def value(self):
+        arguments, data, current = self.until_done(self.prepared())
+        try:
+            if self.work.is_async:
+                return self.until_done(self.work.call(**arguments), current)
+            value = current.run(self.work.call, **arguments)
+            return self.until_done(value, current) if inspect.isawaitable(value) else value
+        finally:
+            if data is not None:
+                self.until_done(data.close())
+
+    async def prepared(self):
+        """Boots the app; the arguments, what saves session.data, and the context with the session."""
+        await self.runner.boot()
+        kind = "tick" if self.name not in self.runner._tasks and self.name in self.runner._schedules else "task"
+        self.work = self.sdk.find_work(self.runner, os.environ.get("CAPSULE_KIND") or kind, self.name)
+        given, session_id = arguments_given(), os.environ.get("CAPSULE_SESSION_ID", "")
+        found = await self.sdk.equipped(self.runner, self.work, given, session_id, "")
+        return *found, contextvars.copy_context()
+
+    def until_done(self, awaitable, current=None):
+        """Runs something on the loop; SIGTERM cancels it, also while it blocks the loop."""
+
+        async def whole():
+            return await awaitable
+
+        make = self.loop.create_task
+        self.main = current.run(make, whole()) if current else make(whole())
+        signal.signal(signal.SIGTERM, self.terminate)
+        try:
+            return self.loop.run_until_complete(self.main)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def terminate(self, number, frame):
+        first, self.terminated = not self.terminated, True
+        if first and asyncio.current_task(self.loop) is self.main:
+            raise asyncio.CancelledError("capsule: cancelled")
+        self.loop.call_soon_threadsafe(self.main.cancel, "capsule: cancelled")
+
+    async def settle(self):
+        """Waits for what was said but not answered, then ends what still runs on the loop."""
+        await asyncio.sleep(0)
+        await self.runner._drain_submit_results()
+        end = time.monotonic() + REPLIES_SECONDS
+        while self.link.calls_waiting() and time.monotonic() < end:
+            await asyncio.sleep(0.002)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=TASKS_SECONDS)
+        await self.loop.shutdown_asyncgens()
+
+
+def arguments_given():
+    path = os.environ.get("CAPSULE_PAYLOAD_FILE")
+    if not path:
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def report(error, retry_for=()):
+    """Says why the attempt failed: traceback on stderr, event for the daemon; the exit code."""
+    sys.stderr.write(trace.user_traceback(error))
+    record = trace.error_record(error, retry_for)
+    event = {"error": record}
+    if "retry_after" in record:
+        event["retry_after"] = record["retry_after"]
+    if len(line(event)) > EVENT_BYTES:
+        record["message"] = trace.clipped(record["message"], EVENT_BYTES // 16)
+        record["frames"] = record["frames"][-2:]
+    try:
+        os.write(int(os.environ["CAPSULE_EVENT_FD"]), line(event))
+    except (KeyError, ValueError, OSError) as broken:
+        sys.stderr.write(f"capsule: the error cannot be told: {broken!r}\n")
+    return 1
+
+
+def keep(value):
+    """Writes the result, all of it or nothing. One that the task itself wrote stands for None."""
+    path = os.environ.get("CAPSULE_RESULT_FILE")
+    if not path or (value == "null" and os.path.exists(path)):
+        return
+    with open(path + ".part", "w", encoding="utf-8", errors="replace") as file:
+        file.write(value)
+    os.replace(path + ".part", path)
+
+
+def main():
+    faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        run = Run(load(os.environ.get("CAPSULE_ENTRY", "")))
+    except BaseException as error:
+        cause = error.__cause__ if isinstance(error, Refusal) and error.__cause__ else error
+        leave(report(cause))
+    leave(run.carry_out())
+
+
+def leave(code):
+    """Ends the process as an interpreter would, but for taking its memory to pieces."""
+    try:
+        if code >= 0:
+            # Threads of a cancelled task may never end.
+            threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+# -- role `forks`
+
+
+def serve():
+    """Imports the app once and forks a child for each request until the socket is closed."""
+    control = socket.socket(fileno=int(os.environ["CAPSULE_FORK_FD"]))
+    control.set_inheritable(False)
+    # The descriptor of events in children must not be one that the app opens now.
+    if not os.path.exists("/proc/self/fd/3"):
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 3)
+    try:
+        entry = load(os.environ.get("CAPSULE_ENTRY", ""))
+        from capsule_host import sdk  # noqa: F401
+    except Refusal as refusal:
+        control.send(line({"ready": False, "why": str(refusal), "error": refusal.record()}))
+        return 1
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        why = "importing the app starts threads"
+        control.send(line({"ready": False, "why": why, "threads": threads}))
+        return 0
+    kept = descriptors() - {control.fileno()} | {0, 1, 2, 3}
+    gc.collect()
+    gc.freeze()
+    control.send(line({"ready": True, "threads": threads}))
+    spare = None
+    while True:
+        if spare is None and not select.select((control,), (), (), SPARE_SECONDS)[0]:
+            spare = Spare(entry, kept)
+        data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
+        if not data:
+            return 0
+        answer = {"id": None}
+        try:
+            answer["id"] = json.loads(data).get("id")
+            if len(given) != 5:
+                raise ValueError(f"{len(given)} descriptors instead of 5")
+            if spare is None or not spare.take(data, given):
+                spare = Spare(entry, kept)
+                if not spare.take(data, given):
+                    raise OSError("the forked process died")
+            answer["pid"] = spare.pid
+        except (OSError, ValueError) as error:
+            answer["error"] = f"{type(error).__name__}: {error}"
+        finally:
+            spare = None
+            for descriptor in given:
+                os.close(descriptor)
+        control.send(line(answer))
+
+
+class Spare:
+    """A child that has been forked ahead and waits for what it is to become.
+
+    It is forked twice, so that it belongs to the subreaper above.
+    """
+
+    def __init__(self, entry, kept):
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            try:
+                child = os.fork()
+                if child == 0:
+                    become(entry, theirs, kept)
+                os.write(writing, b"%d" % child)
+            except BaseException as error:
+                os.write(writing, f"{type(error).__name__}: {error}".encode())
+            os._exit(0)
+        theirs.close()
+        os.close(writing)
+        try:
+            answer = os.read(reading, 512).decode()
+        finally:
+            os.close(reading)
+            os.waitpid(middle, 0)
+        if not answer.isdigit():
+            raise OSError(answer or "the forked process died")
+        self.pid = int(answer)
+
+    def take(self, data, given):
+        """Hands it a request; false when it has died meanwhile."""
+        try:
+            socket.send_fds(self.line, [data], given)
+            return True
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            self.line.close()
+
+
+def become(entry, requests, kept):
+    """Turns a fork into a process of its own that waits for a request, then at its gate."""
+    try:
+        os.setsid()
+        for number in signal.valid_signals():
+            # Python itself ignores SIGPIPE.
+            if callable(signal.getsignal(number)) and number != signal.SIGPIPE:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for descriptor in descriptors() - kept - {requests.fileno()}:
+            close(descriptor)
+        run = Run(entry)
+        run.warm()
+        data, given, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 5)
+        if len(given) != 5:
+            os._exit(0)
+        requests.close()
+        enter(json.loads(data), given)
+        if not os.read(GATE, 1):
+            os._exit(NO_GATE)
+        os.close(GATE)
+        leave(run.carry_out())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(BROKEN)
+
+
+def enter(request, given):
+    """Takes the descriptors, folder and environment of a request."""
+    fcntl.fcntl(given[4], fcntl.F_DUPFD, GATE)
+    for at, descriptor in enumerate(given[:4]):
+        os.dup2(descriptor, at)
+    for descriptor in given:
+        close(descriptor)
+    os.set_inheritable(GATE, False)
+    os.chdir(request["cwd"])
+    wanted = {**request["env"], "CAPSULE_EVENT_FD": "3"}
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+    load_environment(os.path.join(os.getcwd(), ".env"))
+    title(request.get("argv0", ""))
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
+
+
+def descriptors():
+    """The open ones, but for that of the question itself."""
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+
+def close(descriptor):
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def title(text):
+    """What ps shows for the process."""
+    try:
+        with open("/proc/self/comm", "w", encoding="utf-8") as file:
+            file.write(text[:15])
+    except OSError:
+        pass

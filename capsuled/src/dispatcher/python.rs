@@ -1,0 +1,140 @@
+//! From a revision of a Python app to what the keeper is to start: a host, or one attempt.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::task::Task;
+
+use super::plan::{Environment, INHERITED, PATH, write_private};
+use crate::apps::{Python, Revision, SyncTasks};
+use crate::jail::Plan;
+
+/// What Python processes are given besides their own environment.
+#[derive(Clone, Debug, Default)]
+pub struct PythonSurroundings {
+    /// The folder of the host's files: what the interpreter is to run.
+    pub host: PathBuf,
+    /// The socket that hosts and attempts speak to.
+    pub socket: PathBuf,
+    /// A file for each secret, by its name.
+    pub secrets: PathBuf,
+    /// A folder for each app, kept across its revisions.
+    pub data: PathBuf,
+}
+
+/// Names a revision in force, and what it is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of<'a> {
+    pub(super) app: &'a str,
+    pub(super) revision: &'a Revision,
+    pub(super) python: &'a Python,
+}
+
+impl PythonSurroundings {
+    /// The plan of a host that says `token`.
+    pub(super) fn host_plan(&self, of: Of<'_>, token: &str) -> io::Result<Plan> {
+        let environment = self.environment(of, token)?;
+        Ok(self.plan(of, environment, "host"))
+    }
+
+    /// Turns the plan of an attempt into that of one in Python.
+    pub(super) fn attempt_plan(
+        &self,
+        of: Of<'_>,
+        (task, attempt): (&Task, AttemptNumber),
+        work: &Path,
+        mut add: impl FnMut(&mut Environment),
+    ) -> io::Result<Plan> {
+        let token = new_token();
+        write_private(&token_file(work, task.id, attempt), token.as_bytes())?;
+        let mut environment = self.environment(of, &token)?;
+        let labels = &task.spec.labels;
+        let session = labels.get(SESSION_LABEL).map_or("", String::as_str);
+        environment.set("CAPSULE_SESSION_ID", session);
+        add(&mut environment);
+        Ok(Plan {
+            deadline_ms: task.spec.timeout.map_or(0, |timeout| timeout.0),
+            grace_ms: task.spec.grace.0,
+            event_fd: true,
+            ..self.plan(of, environment, "attempt")
+        })
+    }
+
+    fn plan(&self, of: Of<'_>, environment: Environment, role: &str) -> Plan {
+        let host = self.host.display().to_string();
+        let argv = [of.python.interpreter.as_str(), "-u", &host, role];
+        Plan {
+            argv: argv.map(|word| word.as_bytes().to_vec()).to_vec(),
+            cwd: of.python.dir.as_bytes().to_vec(),
+            env: environment.entries(),
+            no_new_privs: true,
+            ..Plan::default()
+        }
+    }
+
+    /// What all code of an app finds. `.env` is read by the host itself, in the app's folder.
+    fn environment(&self, of: Of<'_>, token: &str) -> io::Result<Environment> {
+        let Of { app, revision, python } = of;
+        let mut environment = Environment::default();
+        for name in INHERITED {
+            if let Ok(value) = std::env::var(name) {
+                environment.set(name, value);
+            }
+        }
+        if !python.venv.is_empty() {
+            let path = environment.get("PATH").unwrap_or(PATH).to_owned();
+            environment.set("PATH", format!("{}/bin:{path}", python.venv));
+            environment.set("VIRTUAL_ENV", python.venv.as_str());
+        }
+        for name in &python.secrets {
+            match fs::read_to_string(self.secrets.join(name)) {
+                Ok(value) => environment.set(name, value.trim_end_matches('\n')),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(app, secret = name, "a secret is not set");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let data = self.data.join(app);
+        make_folder(&data)?;
+        let kind = if python.serve { "serve" } else { "deploy" };
+        let letter = if python.serve { 's' } else { 'r' };
+        let threads = python.sync_tasks == SyncTasks::Thread;
+        for (name, value) in [
+            ("CAPSULE_ENTRY", python.entry.clone()),
+            ("CAPSULE_APP", app.to_owned()),
+            ("CAPSULE_APP_ID", app.to_owned()),
+            ("CAPSULE_USER_ID", revision.by.clone()),
+            ("CAPSULE_VERSION_ID", format!("{letter}{}", revision.number)),
+            ("CAPSULE_VERSION_TYPE", kind.to_owned()),
+            ("CAPSULE_ENV_TYPE", kind.to_owned()),
+            ("CAPSULE_DATA_DIR", data.display().to_string()),
+            ("CAPSULE_SYNC_TASKS", if threads { "thread" } else { "process" }.to_owned()),
+            ("CAPSULE_HOST_SOCKET", self.socket.display().to_string()),
+            ("CAPSULE_HOST_TOKEN", token.to_owned()),
+        ] {
+            environment.set(name, value);
+        }
+        Ok(environment)
+    }
+}
+
+/// The label that names the chat session a task is bound to.
+pub(super) const SESSION_LABEL: &str = "session";
+
+/// A word that nobody guesses.
+pub(super) fn new_token() -> String {
+    [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()].map(|id| id.simple().to_string()).concat()
+}
+
+/// Where the word that an attempt says to the host's socket is kept while it runs.
+pub(super) fn token_file(work: &Path, task: TaskId, attempt: AttemptNumber) -> PathBuf {
+    work.join(format!("{task}.{attempt}.token"))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
