@@ -187,13 +187,16 @@ pub(crate) enum Verb {
     Rm(change::rm::RmArgs),
     /// Remove ended tasks by age and number, with their logs and results
     Prune(change::prune::PruneArgs),
-    /// Register the tasks of a manifest; a changed one becomes the next revision
+    /// Register the tasks of an app or a manifest; a changed one becomes the next revision
     Deploy(apps::deploy::DeployArgs),
     /// Show deployed apps, go back to an earlier revision, remove
     #[command(subcommand)]
     App(apps::app::AppVerb),
     /// Show what can be submitted: the tasks of deployed apps, or all about one
     Tasks(apps::tasks::TasksArgs),
+    /// Keep what apps must know and nobody else: keys, tokens, passwords
+    #[command(subcommand)]
+    Secret(apps::secret::SecretVerb),
     /// Show queues, pause and resume them, limit how many tasks run at once
     #[command(subcommand)]
     Queue(admin::queue::QueueVerb),

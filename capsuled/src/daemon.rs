@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::appdata::AppData;
 use crate::bridge::Bridge;
 use crate::clock::{Clock as _, SystemClock};
+use crate::deploying::Deployer;
 use crate::dispatcher::{Dispatcher, HostParts, KeeperAccess, PythonSurroundings, Surroundings};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
@@ -97,6 +98,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let host_socket = hosts_socket(&runtime_dir, store_uuid);
     let processes = Processes::new(Arc::clone(&logs));
     let hosts = state.root().join("hosts");
+    let host =
+        files::write_out(&state.root().join("host")).context("writing the Python host's files")?;
+    let deployer = Deployer::new(state.root(), host.clone(), Arc::new(processes.clone()));
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -109,8 +113,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                 .ok()
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
             python: PythonSurroundings {
-                host: files::write_out(&state.root().join("host"))
-                    .context("writing the Python host's files")?,
+                host,
                 socket: host_socket.clone(),
                 secrets: state.root().join("secrets"),
                 data: state.root().join("data"),
@@ -130,7 +133,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let ending = CancellationToken::new();
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
     let (gateway, _) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
-    let api = Api::new(engine.clone(), logs, about, (gateway.clone(), ending.clone()));
+    let api =
+        Api::new(engine.clone(), logs, about, deployer.into(), (gateway.clone(), ending.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listeners = [socket::listen(&socket)?, socket::listen(&runners)?];

@@ -2,7 +2,8 @@
 
 use capsule_proto::v1::{
     ActionResult, AppView, AttemptView, Definition, Delivery, Gate, LockPolicy, LockView, LogChunk,
-    Parameter, QueueView, Receipt, ShowReply, Status, StatusReply, SubmitReply, TaskView,
+    Parameter, PythonApp, QueueView, Receipt, ShowReply, Status, StatusReply, SubmitReply,
+    TaskView,
 };
 use serde_json::{Value, json};
 
@@ -203,6 +204,9 @@ pub(crate) fn definition(it: &Definition) -> Value {
         "longest_ms": it.longest_ms,
         "no_retry_exit_codes": it.no_retry_exit_codes,
         "no_retry_on": it.no_retry_on,
+        "runner": text(&it.runner),
+        "more_params": it.more_params,
+        "callback_url": text(&it.callback_url),
     })
 }
 
@@ -226,6 +230,36 @@ pub(crate) fn app(it: &AppView) -> Value {
         "deployed_at": at(it.deployed_us),
         "deployed_by": text(&it.deployed_by),
         "tasks": it.tasks,
+    })
+}
+
+/// What an app of the SDK has besides its definitions.
+pub(crate) fn python_app(it: &PythonApp) -> Value {
+    let schedules = it.schedules.iter().map(|it| json!({"name": it.name, "cron": it.cron}));
+    let lacking = it
+        .lacking
+        .iter()
+        .map(|it| json!({"name": it.name, "title": it.title, "state": it.state, "how": it.how}));
+    json!({
+        "entry": it.entry,
+        "interpreter": it.interpreter,
+        "interpreter_why": it.interpreter_why,
+        "python": it.python,
+        "sdk": it.sdk,
+        "mode": it.mode,
+        "mode_why": it.mode_why,
+        "sync_tasks": it.sync_tasks,
+        "source": it.source,
+        "dir": it.dir,
+        "serve": it.serve,
+        "venv": text(&it.venv),
+        "packages": it.packages,
+        "schedules": schedules.collect::<Vec<_>>(),
+        "pages": it.pages,
+        "handlers": it.handlers,
+        "secrets": it.secrets,
+        "secrets_missing": it.secrets_missing,
+        "lacking": lacking.collect::<Vec<_>>(),
     })
 }
 

@@ -424,7 +424,8 @@ impl Daemon for Served {
 impl Apps for Served {
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<DeployReply>> {
         let it = request.into_inner();
-        self.0.lock().heard.push(format!("deploy {} in {}", it.manifest.trim(), it.dir));
+        let what = if it.entry.is_empty() { it.manifest.trim() } else { it.entry.as_str() };
+        self.0.lock().heard.push(format!("deploy {what} in {}", it.dir));
         Ok(Response::new(DeployReply {
             app: "leads".to_owned(),
             revision: 8,
@@ -432,6 +433,7 @@ impl Apps for Served {
             diff: vec!["+ task report".to_owned()],
             warnings: vec!["limit is odd".to_owned()],
             dry_run: it.dry_run,
+            ..DeployReply::default()
         }))
     }
 
@@ -449,6 +451,7 @@ impl Apps for Served {
             app: Some(leads()),
             revisions: vec![revision],
             definitions,
+            python: None,
         }))
     }
 
@@ -470,6 +473,57 @@ impl Apps for Served {
         let all = self.0.lock().definitions.clone();
         let definitions = all.into_iter().filter(|it| name.is_empty() || it.name == name).collect();
         Ok(Response::new(DefinitionsReply { definitions }))
+    }
+
+    async fn pages(&self, _: Request<PagesRequest>) -> Result<Response<PagesReply>> {
+        let column = |label: &str, statuses: &[Status]| Column {
+            label: label.to_owned(),
+            statuses: statuses.iter().map(|status| (*status).into()).collect(),
+        };
+        let board = TaskBoard {
+            columns: vec![
+                column("Now", &[Status::Running]),
+                column("Other", &[Status::Pending, Status::Completed]),
+            ],
+            refresh_ms: 100,
+            ..TaskBoard::default()
+        };
+        let widget = |kind: &str, title: &str, board: Option<TaskBoard>| Widget {
+            r#type: kind.to_owned(),
+            title: title.to_owned(),
+            board,
+        };
+        let widgets = vec![
+            widget("text", "Hello", None),
+            widget("task_board", "Background work", Some(board)),
+        ];
+        let page = PageView { name: "Tasks".to_owned(), widgets, ..PageView::default() };
+        Ok(Response::new(PagesReply { app: "leads".to_owned(), revision: 7, pages: vec![page] }))
+    }
+
+    async fn set_secret(
+        &self,
+        request: Request<SetSecretRequest>,
+    ) -> Result<Response<SetSecretReply>> {
+        let it = request.into_inner();
+        self.0.lock().heard.push(format!("secret {}={}", it.name, it.value));
+        Ok(Response::new(SetSecretReply::default()))
+    }
+
+    async fn list_secrets(
+        &self,
+        _: Request<ListSecretsRequest>,
+    ) -> Result<Response<ListSecretsReply>> {
+        let secret = SecretView { name: "API_KEY".to_owned(), ..SecretView::default() };
+        Ok(Response::new(ListSecretsReply { secrets: vec![secret] }))
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<RemoveSecretRequest>,
+    ) -> Result<Response<RemoveSecretReply>> {
+        let removed = request.into_inner().name == "API_KEY";
+        Ok(Response::new(RemoveSecretReply { removed }))
     }
 }
 

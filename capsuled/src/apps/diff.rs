@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Definition, Param};
+use super::{Definition, Kind, Param};
 
 /// `+` for a new task, `-` for one that is gone, `~` for each changed option.
 pub fn diff(
@@ -13,15 +13,24 @@ pub fn diff(
     let mut lines = Vec::new();
     for (name, new) in after {
         match before.get(name) {
-            None => lines.push(format!("+ task {name}")),
+            None => lines.push(format!("+ {} {name}", what(new))),
             Some(old) => {
-                lines.extend(changes(old, new).map(|line| format!("~ task {name}: {line}")));
+                lines.extend(
+                    changes(old, new).map(|line| format!("~ {} {name}: {line}", what(new))),
+                );
             }
         }
     }
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
-    lines.extend(gone.map(|name| format!("- task {name}")));
+    let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
+    lines.extend(gone.map(|(name, old)| format!("- {} {name}", what(old))));
     lines
+}
+
+fn what(definition: &Definition) -> &'static str {
+    match definition.kind {
+        Kind::Task => "task",
+        Kind::Tick => "schedule",
+    }
 }
 
 fn changes(old: &Definition, new: &Definition) -> impl Iterator<Item = String> {

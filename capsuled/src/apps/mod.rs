@@ -26,7 +26,9 @@ pub use self::command::CommandLine;
 pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;
 pub use self::manifest::ManifestError;
-pub use self::python::{AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks};
+pub use self::python::{
+    AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
+};
 
 /// Revisions kept of each app, newest first.
 pub const REVISIONS_KEPT: usize = 20;

@@ -1,4 +1,7 @@
-//! The service `Apps`: revisions and task definitions.
+//! The service `Apps`: revisions, task definitions, pages and secrets.
+
+mod deploy;
+mod python;
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::request::{call, submit};
 use super::status::Refused;
 use super::{Api, convert};
-use crate::apps::{App, Definition, Param, Parsed, Revision, diff, parse};
+use crate::apps::{App, Definition, Kind, Param, Revision, diff};
 use crate::book::Filter;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -19,48 +22,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Apps for Api {
     async fn deploy(&self, request: Request<v1::DeployRequest>) -> Answer<v1::DeployReply> {
         let peer = self.peers.of(&request)?;
-        let request = request.into_inner();
-        let Parsed { app: named, definitions, python } =
-            parse(&request.manifest).map_err(|error| {
-                let place =
-                    if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
-                Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
-            })?;
-        let app = if request.name.is_empty() { named } else { request.name };
-        capsule_core::spec::name("app", &app).map_err(Refused::from)?;
-        let before = self.engine.apps().get(&app).and_then(|app| app.in_force()).cloned();
-        let old = before.as_ref().map(|revision| revision.definitions.clone()).unwrap_or_default();
-        let mut lines = diff(&old, &definitions);
-        if let Some(before) = before.as_ref().filter(|before| before.dir != request.dir) {
-            lines.push(format!("~ folder {} → {}", before.dir, request.dir));
-        }
-        let warnings = warnings(&definitions);
-        let changed = before.is_none() || !lines.is_empty();
-        let number = match before.as_ref().filter(|_| !changed) {
-            Some(revision) => revision.number,
-            None => self.engine.apps().get(&app).map_or(1, App::next_number),
-        };
-        let mut reply = v1::DeployReply {
-            app: app.clone(),
-            revision: number,
-            changed,
-            diff: lines,
-            warnings,
-            dry_run: request.dry_run,
-        };
-        if changed && !request.dry_run {
-            let revision = Revision {
-                number: 0,
-                deployed: self.engine.now(),
-                by: peer.name,
-                uid: peer.uid,
-                dir: request.dir,
-                manifest: request.manifest,
-                python,
-                definitions,
-            };
-            reply.revision = self.engine.deploy(app, revision).await.map_err(Refused::from)?;
-        }
+        let reply = deploy::deploy(self, peer, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
@@ -79,6 +41,7 @@ impl Apps for Api {
             app: app_view(&name, app),
             revisions: revisions(app),
             definitions: definitions(&name, app, ""),
+            python: python::of(self, app),
         }))
     }
 
@@ -112,7 +75,10 @@ impl Apps for Api {
                 let hint = format!("capsule app revisions {name}");
                 return Err(Refused::not_found(message).hint(hint).into());
             };
-            let lines = diff(&current.definitions, &target.definitions);
+            let mut lines = diff(&current.definitions, &target.definitions);
+            if let Some(python) = &target.python {
+                lines.extend(python.changes(current.python.as_deref()));
+            }
             (target.number, lines, target.number != known.current)
         };
         self.engine.rollback(app.clone(), number).await.map_err(Refused::from)?;
@@ -121,8 +87,7 @@ impl Apps for Api {
             revision: number,
             changed,
             diff: lines,
-            warnings: Vec::new(),
-            dry_run: false,
+            ..v1::DeployReply::default()
         }))
     }
 
@@ -143,32 +108,60 @@ impl Apps for Api {
         }
         Ok(Response::new(v1::DefinitionsReply { definitions: found }))
     }
+
+    async fn pages(&self, request: Request<v1::PagesRequest>) -> Answer<v1::PagesReply> {
+        let apps = self.engine.apps();
+        let name = call::app_name(&apps, &request.into_inner().app)?;
+        let revision = apps.get(&name).and_then(App::in_force).ok_or_else(|| unknown_app(&name))?;
+        Ok(Response::new(v1::PagesReply {
+            app: name,
+            revision: revision.number,
+            pages: revision.python.as_deref().map(python::pages).unwrap_or_default(),
+        }))
+    }
+
+    async fn set_secret(
+        &self,
+        request: Request<v1::SetSecretRequest>,
+    ) -> Answer<v1::SetSecretReply> {
+        let v1::SetSecretRequest { name, value } = request.into_inner();
+        let secrets = self.deployer.secrets();
+        let replaced = secrets.get(&name).is_some();
+        secrets.set(&name, &value).map_err(Refused::from)?;
+        Ok(Response::new(v1::SetSecretReply { replaced }))
+    }
+
+    async fn list_secrets(
+        &self,
+        _: Request<v1::ListSecretsRequest>,
+    ) -> Answer<v1::ListSecretsReply> {
+        Ok(Response::new(v1::ListSecretsReply { secrets: python::secrets(self) }))
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<v1::RemoveSecretRequest>,
+    ) -> Answer<v1::RemoveSecretReply> {
+        let name = request.into_inner().name;
+        let removed = self.deployer.secrets().remove(&name).map_err(Refused::from)?;
+        Ok(Response::new(v1::RemoveSecretReply { removed }))
+    }
 }
 
 fn unknown_app(app: &str) -> Refused {
     Refused::not_found(format!("there is no app {app:?}")).hint("capsule app list")
 }
 
-/// What works but may surprise.
-fn warnings(definitions: &std::collections::BTreeMap<String, Arc<Definition>>) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (name, definition) in definitions {
-        if definition.timeout.is_none() && definition.lock.is_some() {
-            lines.push(format!("task {name} has a lock and no timeout: a hung attempt holds it"));
-        }
-    }
-    lines
-}
-
 fn app_view(name: &str, app: &App) -> Option<v1::AppView> {
     let revision = app.in_force()?;
+    let tasks = revision.definitions.values().filter(|definition| definition.kind == Kind::Task);
     Some(v1::AppView {
         name: name.to_owned(),
         revision: revision.number,
         dir: revision.dir.clone(),
         deployed_us: revision.deployed.0,
         deployed_by: revision.by.clone(),
-        tasks: u32::try_from(revision.definitions.len()).unwrap_or(u32::MAX),
+        tasks: u32::try_from(tasks.count()).unwrap_or(u32::MAX),
     })
 }
 
@@ -177,12 +170,16 @@ fn revisions(app: &App) -> Vec<v1::RevisionView> {
     let mut views = Vec::with_capacity(app.revisions.len());
     for revision in app.revisions.values() {
         let old = before.map(|before| before.definitions.clone()).unwrap_or_default();
+        let mut lines = diff(&old, &revision.definitions);
+        if let Some(python) = &revision.python {
+            lines.extend(python.changes(before.and_then(|before| before.python.as_deref())));
+        }
         views.push(v1::RevisionView {
             revision: revision.number,
             deployed_us: revision.deployed.0,
             deployed_by: revision.by.clone(),
             current: revision.number == app.current,
-            diff: diff(&old, &revision.definitions),
+            diff: lines,
         });
         before = Some(revision);
     }
@@ -192,9 +189,11 @@ fn revisions(app: &App) -> Vec<v1::RevisionView> {
 
 fn definitions(app: &str, known: &App, only: &str) -> Vec<v1::Definition> {
     let Some(revision) = known.in_force() else { return Vec::new() };
+    // Nobody submits the handler of a schedule.
     revision
         .definitions
         .values()
+        .filter(|definition| definition.kind == Kind::Task)
         .filter(|definition| only.is_empty() || definition.name == only)
         .map(|definition| definition_view(app, revision.number, definition))
         .collect()
@@ -230,6 +229,10 @@ fn definition_view(app: &str, revision: u32, definition: &Definition) -> v1::Def
             .iter()
             .map(|class| submit::class_word(*class).to_owned())
             .collect(),
+        runner: definition.runner.word().to_owned(),
+        more_params: definition.more_params,
+        is_tick: definition.kind == Kind::Tick,
+        callback_url: definition.callback_url.clone().unwrap_or_default(),
     }
 }
 

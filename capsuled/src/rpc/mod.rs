@@ -28,6 +28,7 @@ use tonic::transport::Server;
 
 pub(crate) use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
+use crate::deploying::Deployer;
 use crate::engine::Engine;
 use crate::gateway::Gateway;
 use crate::logs::LogDir;
@@ -48,6 +49,8 @@ pub struct Api {
     pub logs: Arc<LogDir>,
     /// What `status` tells of the daemon itself.
     pub about: Arc<About>,
+    /// Makes revisions of apps of the SDK.
+    pub deployer: Arc<Deployer>,
     /// Set when the daemon ends: streams end with it.
     pub ending: CancellationToken,
     peers: Arc<Peers>,
@@ -72,9 +75,11 @@ impl Api {
         engine: Engine,
         logs: Arc<LogDir>,
         about: About,
+        deployer: Arc<Deployer>,
         (gateway, ending): (Gateway, CancellationToken),
     ) -> Self {
-        Self { engine, gateway, logs, about: Arc::new(about), ending, peers: Arc::default() }
+        let (about, peers) = (Arc::new(about), Arc::default());
+        Self { engine, gateway, logs, about, deployer, ending, peers }
     }
 }
 

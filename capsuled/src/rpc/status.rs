@@ -9,6 +9,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::engine::{EngineError, Refusal, SubmitError};
+use crate::secrets::SecretError;
 
 /// An answer that is an error.
 #[derive(Clone, Debug)]
@@ -133,6 +134,18 @@ impl From<Refusal> for Refused {
             )
             | Refusal::NotEnded(_)
             | Refusal::Lingers => Self::precondition("precondition", message),
+        }
+    }
+}
+
+impl From<SecretError> for Refused {
+    fn from(error: SecretError) -> Self {
+        let message = chain(&error);
+        match error {
+            SecretError::Name(_) | SecretError::Value { .. } => {
+                Self::invalid(message).hint("capsule secret set --help")
+            }
+            SecretError::Io { .. } => Self::new(Code::Internal, "internal", message, 1),
         }
     }
 }

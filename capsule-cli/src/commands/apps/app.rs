@@ -6,7 +6,7 @@ use capsule_proto::v1::{
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{deploy, tasks};
+use super::{deploy, python, tasks};
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
 use crate::ui::table::{Cell, Table};
@@ -158,6 +158,8 @@ fn show(ui: &Ui, reply: &ShowAppReply) -> Result<(), CliError> {
             object.insert("revisions".to_owned(), revisions_json(reply).into());
             let definitions: Vec<Value> = reply.definitions.iter().map(shape::definition).collect();
             object.insert("definitions".to_owned(), definitions.into());
+            let about = reply.python.as_ref().map(shape::python_app);
+            object.insert("python".to_owned(), about.unwrap_or(Value::Null));
         }
         return ui.value(&value);
     }
@@ -169,6 +171,9 @@ fn show(ui: &Ui, reply: &ShowAppReply) -> Result<(), CliError> {
         escape::line(&app.deployed_by),
         escape::line(&app.dir),
     ))?;
+    if let Some(about) = &reply.python {
+        ui.say(&python::shown(ui, about))?;
+    }
     ui.listing(tasks::listing(&reply.definitions))?;
     ui.say("")?;
     ui.listing(revisions(ui, reply))

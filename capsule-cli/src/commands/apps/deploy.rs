@@ -1,4 +1,4 @@
-//! `deploy`: register a manifest as an app, or as its next revision.
+//! `deploy`: register a manifest, or an app of the SDK, as an app or as its next revision.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,29 @@ use capsule_proto::v1::{DeployReply, DeployRequest};
 use clap::Args;
 use serde_json::json;
 
+use super::entry::Entry;
+use super::python;
+
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
-use crate::ui::{color, escape, warn};
+use crate::ui::{color, escape, shape, warn};
 
 /// The manifest of a folder.
 const MANIFEST: &str = "capsule.toml";
 
-/// Register the tasks of a manifest; a changed one becomes the next revision
+/// Register the tasks of an app or a manifest; a changed one becomes the next revision
+///
+/// An app of the SDK is named as FILE.py:SYMBOL or MODULE:SYMBOL. It runs from a copy of its
+/// project with the Python that `uv run` would take.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  capsule deploy\n  capsule deploy leads/capsule.toml --dry-run"
+    after_help = "Examples:\n  capsule deploy app.py:app\n  capsule deploy leads.app:app --python .venv\n  capsule deploy leads/capsule.toml --dry-run"
 )]
 pub(crate) struct DeployArgs {
-    /// A capsule.toml, or the folder it is in
-    #[arg(value_name = "PATH", default_value = MANIFEST)]
+    /// FILE.py:SYMBOL, MODULE:SYMBOL, a capsule.toml, or the folder it is in
+    #[arg(value_name = "APP", default_value = MANIFEST)]
     path: PathBuf,
-    /// Name of the app [default: what the manifest says]
+    /// Name of the app [default: what it says itself]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Check and show what would change
@@ -31,6 +37,12 @@ pub(crate) struct DeployArgs {
     /// Exit 5 when something changes or would change
     #[arg(long)]
     exit_code: bool,
+    /// Interpreter, environment or version to run the app with
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Refuse an app that uses what is not wholly here
+    #[arg(long)]
+    strict: bool,
 }
 
 impl DeployArgs {
@@ -43,10 +55,23 @@ impl DeployArgs {
     }
 
     fn request(&self) -> Result<DeployRequest, CliError> {
+        if let Some(entry) = Entry::read(&self.path)? {
+            return Ok(DeployRequest {
+                dry_run: self.dry_run,
+                name: self.name.clone().unwrap_or_default(),
+                strict: self.strict,
+                ..entry.request(self.python.as_deref())?
+            });
+        }
         let path = if self.path.is_dir() { self.path.join(MANIFEST) } else { self.path.clone() };
         if path.extension().is_none_or(|extension| extension != "toml") {
-            let message = format!("{} is not a manifest: expected a .toml file", path.display());
-            return Err(CliError::usage(message).hint("what deploy takes    capsule deploy --help"));
+            let message = format!("{} is neither an app nor a manifest", path.display());
+            let error = CliError::usage(message);
+            return Err(if path.extension().is_some_and(|extension| extension == "py") {
+                error.hint(format!("name the app in it    capsule deploy {}:app", path.display()))
+            } else {
+                error.hint("what deploy takes    capsule deploy --help")
+            });
         }
         let manifest = std::fs::read_to_string(&path).map_err(|error| {
             let message = format!("cannot read the manifest {}: {error}", path.display());
@@ -62,11 +87,12 @@ impl DeployArgs {
             dry_run: self.dry_run,
             name: self.name.clone().unwrap_or_default(),
             path: text(&path)?,
+            ..DeployRequest::default()
         })
     }
 }
 
-fn text(path: &Path) -> Result<String, CliError> {
+pub(super) fn text(path: &Path) -> Result<String, CliError> {
     match path.to_str() {
         Some(text) => Ok(text.to_owned()),
         None => Err(CliError::usage(format!("the path {} is not UTF-8", path.display()))),
@@ -84,6 +110,8 @@ pub(super) fn print(context: &Context, reply: &DeployReply) -> Result<(), CliErr
             "diff": reply.diff,
             "warnings": reply.warnings,
             "dry_run": reply.dry_run,
+            "took_ms": reply.took_ms,
+            "python": reply.python.as_ref().map(shape::python_app),
         }));
     }
     for warning in &reply.warnings {
@@ -99,6 +127,9 @@ pub(super) fn print(context: &Context, reply: &DeployReply) -> Result<(), CliErr
         (true, true) => format!("would deploy {name}@r{}", reply.revision),
         (true, false) => format!("nothing would change in {name}@r{}", reply.revision),
     })?;
+    if let Some(about) = &reply.python {
+        ui.say(&python::deployed(ui, about, reply.took_ms))?;
+    }
     for line in &reply.diff {
         let style = match line.chars().next() {
             Some('+') => color::GREEN,

@@ -2,4 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod deploy;
+mod entry;
+mod python;
+pub(crate) mod secret;
 pub(crate) mod tasks;

@@ -95,6 +95,7 @@ fn explained(ui: &Ui, it: &Definition) -> String {
         }
     };
     push("about", it.help.clone());
+    push("runs as", runner(it));
     push("command", shell_line(&it.command));
     push("folder", it.cwd.clone());
     push("retries", format!("{} {}", it.retries, it.backoff).trim_end().to_owned());
@@ -111,8 +112,28 @@ fn explained(ui: &Ui, it: &Definition) -> String {
     for (number, parameter) in it.params.iter().enumerate() {
         push(if number == 0 { "parameters" } else { "" }, parameter_line(parameter));
     }
+    if it.more_params {
+        push(
+            if it.params.is_empty() { "parameters" } else { "" },
+            "any other, as text or JSON".to_owned(),
+        );
+    }
+    push("callback", it.callback_url.clone());
     push("submit", example(it));
     lines.join("\n")
+}
+
+/// What carries an attempt, in words.
+fn runner(it: &Definition) -> String {
+    match it.runner.as_str() {
+        "loop" => "a coroutine of the app's host",
+        "thread" => "a thread of the app's host",
+        "process" => "a Python process of its own",
+        "stock" => "a task of the SDK's own runner",
+        // A program shows its command.
+        _ => "",
+    }
+    .to_owned()
 }
 
 fn parameter_line(it: &Parameter) -> String {

@@ -3,7 +3,9 @@
 //! The format is `capsuled/host/`'s; unknown fields are passed over, so that a newer host can say
 //! more.
 
+mod changes;
 mod definitions;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use capsule_core::spec::SpecError;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::pages::{TaskBoard, Widget};
 use super::Definition;
 
 /// The version of the description that this program reads.
@@ -35,12 +38,18 @@ pub struct Python {
     pub python: String,
     /// The interpreter, absolute.
     pub interpreter: String,
+    /// Where the interpreter was found, for people.
+    pub interpreter_why: String,
     /// Where its code runs: a snapshot, or with `serve` the project itself.
     pub dir: String,
     /// The project's folder.
     pub source: String,
     /// The environment made for it, absolute; empty = its own.
     pub venv: String,
+    /// What was asked for in that environment.
+    pub packages: Vec<String>,
+    /// The digest of its files.
+    pub snapshot: String,
     /// Who runs it.
     pub mode: Mode,
     /// Why that mode.
@@ -61,6 +70,49 @@ pub struct Python {
     pub uses: Vec<String>,
     /// Importing it starts threads, so nothing can be forked from it.
     pub threads_at_import: bool,
+}
+
+impl Mode {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Stock => "stock",
+        }
+    }
+}
+
+impl SyncTasks {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Thread => "thread",
+        }
+    }
+}
+
+impl Handlers {
+    /// All of them by name, as `message` or `action:show_more`.
+    pub fn names(&self) -> Vec<String> {
+        let named = |kind: &str, names: &[String]| -> Vec<String> {
+            let name = |name: &String| {
+                if name.is_empty() { kind.to_owned() } else { format!("{kind}:{name}") }
+            };
+            names.iter().map(name).collect()
+        };
+        let hooks = [
+            ("boot", self.boot),
+            ("enter", self.enter),
+            ("exit", self.exit),
+            ("shutdown", self.shutdown),
+        ];
+        let mut all = named("message", &self.message);
+        all.extend(named("action", &self.action));
+        all.extend(named("session", &self.session));
+        all.extend(hooks.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()));
+        all
+    }
 }
 
 /// Who runs an app.
@@ -110,6 +162,7 @@ pub struct Page {
 }
 
 /// Which handlers an app has.
+#[expect(clippy::struct_excessive_bools, reason = "each is a hook of the SDK")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Handlers {
@@ -117,6 +170,16 @@ pub struct Handlers {
     pub message: Vec<String>,
     /// Names of actions.
     pub action: Vec<String>,
+    /// Names of session handlers.
+    pub session: Vec<String>,
+    /// It has `@app.boot`.
+    pub boot: bool,
+    /// It has `@app.enter`.
+    pub enter: bool,
+    /// It has `@app.exit`.
+    pub exit: bool,
+    /// It has `@app.shutdown`.
+    pub shutdown: bool,
 }
 
 /// Why a description is refused. Nothing is registered.

@@ -1,0 +1,212 @@
+//! From a `capsule.toml`, or from an app of the SDK, to the next revision.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use capsule_proto::v1;
+
+use super::python;
+use crate::apps::{App, Definition, Kind, Parsed, Revision, diff, parse};
+use crate::deploying::{DeployError, Draft, Order, Shell};
+use crate::rpc::Api;
+use crate::rpc::request::peer::Peer;
+use crate::rpc::status::{Refused, chain};
+
+/// Registers what is asked for, unless it is what is in force.
+pub(super) async fn deploy(
+    api: &Api,
+    peer: Peer,
+    request: v1::DeployRequest,
+) -> Result<v1::DeployReply, Refused> {
+    let started = Instant::now();
+    // A deploy of any kind takes the next number of its app.
+    let _turn = api.deployer.turn().await;
+    let mut reply = if request.entry.is_empty() {
+        manifest(api, peer, request).await?
+    } else {
+        app(api, peer, request).await?
+    };
+    reply.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(reply)
+}
+
+/// A revision as its text says, and what it changes.
+struct Change {
+    parsed: Parsed,
+    before: Option<Arc<Revision>>,
+    lines: Vec<String>,
+}
+
+impl Change {
+    fn new(api: &Api, parsed: Parsed) -> Self {
+        let before = api.engine.apps().get(&parsed.app).and_then(App::in_force).cloned();
+        let old = before.as_ref().map(|before| before.definitions.clone()).unwrap_or_default();
+        let mut lines = diff(&old, &parsed.definitions);
+        if let Some(new) = &parsed.python {
+            lines.extend(new.changes(before.as_ref().and_then(|before| before.python.as_deref())));
+        }
+        Self { parsed, before, lines }
+    }
+
+    /// The answer, as long as nothing is registered.
+    fn reply(&self, api: &Api, changed: bool, dry_run: bool) -> v1::DeployReply {
+        let app = &self.parsed.app;
+        let number = match self.before.as_ref().filter(|_| !changed) {
+            Some(before) => before.number,
+            None => api.engine.apps().get(app).map_or(1, App::next_number),
+        };
+        v1::DeployReply {
+            app: app.clone(),
+            revision: number,
+            changed,
+            diff: self.lines.clone(),
+            warnings: self.parsed.definitions.values().filter_map(warning).collect(),
+            dry_run,
+            ..v1::DeployReply::default()
+        }
+    }
+}
+
+/// What works but may surprise.
+fn warning(definition: &Arc<Definition>) -> Option<String> {
+    let hangs =
+        definition.kind == Kind::Task && definition.timeout.is_none() && definition.lock.is_some();
+    let name = &definition.name;
+    hangs.then(|| format!("task {name} has a lock and no timeout: a hung attempt holds it"))
+}
+
+async fn manifest(
+    api: &Api,
+    peer: Peer,
+    request: v1::DeployRequest,
+) -> Result<v1::DeployReply, Refused> {
+    let mut parsed = parse(&request.manifest).map_err(|error| {
+        let place = if request.path.is_empty() { "capsule.toml" } else { request.path.as_str() };
+        Refused::invalid(format!("{place}: {error}")).hint("capsule help manifest")
+    })?;
+    if !request.name.is_empty() {
+        parsed.app = request.name;
+    }
+    capsule_core::spec::name("app", &parsed.app)?;
+    let mut change = Change::new(api, parsed);
+    if let Some(before) = change.before.as_ref().filter(|before| before.dir != request.dir) {
+        change.lines.push(format!("~ folder {} → {}", before.dir, request.dir));
+    }
+    let changed = change.before.is_none() || !change.lines.is_empty();
+    let mut reply = change.reply(api, changed, request.dry_run);
+    if changed && !request.dry_run {
+        reply.revision = register(api, peer, change.parsed, request.manifest, request.dir).await?;
+    }
+    Ok(reply)
+}
+
+async fn app(
+    api: &Api,
+    peer: Peer,
+    request: v1::DeployRequest,
+) -> Result<v1::DeployReply, Refused> {
+    let order = order(&request, &peer)?;
+    let draft = api.deployer.prepare(&order).await?;
+    let parsed = parse(&draft.description()).map_err(|error| {
+        let hint = "each name has letters, digits, _ and -; of the app: capsule deploy --name NAME";
+        Refused::invalid(error.to_string()).hint(hint)
+    })?;
+    if request.strict && !draft.lacking.is_empty() {
+        return Err(not_here(&draft));
+    }
+    let change = Change::new(api, parsed);
+    let changed = !change.before.as_ref().is_some_and(|before| draft.is_same(&before.manifest));
+    let mut reply = change.reply(api, changed, request.dry_run);
+    reply.warnings.extend(draft.warnings.iter().cloned());
+    reply.python = change.parsed.python.as_deref().map(|python| python::view(api, python));
+    if changed && !request.dry_run {
+        let app = change.parsed.app;
+        let manifest = draft.keep(&api.deployer, reply.revision)?;
+        let parsed = parse(&manifest).map_err(|error| Refused::invalid(error.to_string()))?;
+        let dir = parsed.python.as_ref().map(|python| python.dir.clone()).unwrap_or_default();
+        if let Some(view) = &mut reply.python {
+            view.dir.clone_from(&dir);
+        }
+        reply.revision = register(api, peer, parsed, manifest, dir).await?;
+        let apps = api.engine.apps();
+        let kept = |number| apps.get(&app).is_some_and(|app| app.revisions.contains_key(&number));
+        api.deployer.sweep(&app, kept);
+    }
+    Ok(reply)
+}
+
+fn order(request: &v1::DeployRequest, peer: &Peer) -> Result<Order, Refused> {
+    let dir = PathBuf::from(&request.dir);
+    if !dir.is_absolute() || !dir.is_dir() {
+        let message = format!("the project {:?} is no folder", request.dir);
+        return Err(Refused::invalid(message).hint("capsule deploy --help"));
+    }
+    let v1::Shell { cwd, environment, path } = request.shell.clone().unwrap_or_default();
+    let given = |text: &str| Some(PathBuf::from(text)).filter(|_| !text.is_empty());
+    Ok(Order {
+        entry: request.entry.clone(),
+        name: request.name.clone(),
+        python: given(&request.python),
+        shell: Shell {
+            cwd: given(&cwd).unwrap_or_else(|| dir.clone()),
+            environment: given(&environment),
+            path,
+        },
+        dir,
+        serve: request.serve,
+        user: peer.name.clone(),
+    })
+}
+
+fn not_here(draft: &Draft) -> Refused {
+    let parts: Vec<String> = draft
+        .lacking
+        .iter()
+        .map(|part| format!("{} ({}): {}", part.title, part.state.word(), part.how))
+        .collect();
+    let message = format!("{} uses what is not wholly here: {}", draft.app, parts.join("; "));
+    Refused::precondition("not_here", message).hint("deploy it all the same, without --strict")
+}
+
+async fn register(
+    api: &Api,
+    peer: Peer,
+    parsed: Parsed,
+    manifest: String,
+    dir: String,
+) -> Result<u32, Refused> {
+    let Parsed { app, definitions, python } = parsed;
+    let revision = Revision {
+        number: 0,
+        deployed: api.engine.now(),
+        by: peer.name,
+        uid: peer.uid,
+        dir,
+        manifest,
+        python,
+        definitions,
+    };
+    Ok(api.engine.deploy(app, revision).await?)
+}
+
+impl From<DeployError> for Refused {
+    fn from(error: DeployError) -> Self {
+        let (hint, message) = (error.hint(), chain(&error));
+        let refused = match error {
+            DeployError::Io { .. } | DeployError::Child(_) => {
+                Self::new(tonic::Code::Internal, "internal", message, 1)
+            }
+            DeployError::Entry(_)
+            | DeployError::NoInterpreter { .. }
+            | DeployError::Settings { .. }
+            | DeployError::Snapshot(_)
+            | DeployError::Crashed { .. }
+            | DeployError::Fault { .. }
+            | DeployError::TooLong { .. } => {
+                Self::new(tonic::Code::InvalidArgument, "bad_app", message, 2)
+            }
+        };
+        refused.hint(hint)
+    }
+}
