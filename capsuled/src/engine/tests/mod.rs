@@ -70,6 +70,7 @@ pub(super) fn spec(name: &str) -> TaskSpec {
         summary: String::new(),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 

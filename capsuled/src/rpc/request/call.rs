@@ -86,6 +86,7 @@ fn spec(definition: &Definition, app: String, peer: &Peer, fixed: Fixed) -> Task
         summary: fixed.summary,
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 
