@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod logs;
 pub mod rpc;
 pub mod runner;
+pub mod schedule;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -203,9 +203,10 @@ impl Field {
         let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse() {
             Ok(value) if plain && (self.low..=self.written).contains(&value) => Ok(value),
-            Ok(_) if plain => {
-                Err(format!("{text} is out of range, it goes from {} to {}", self.low, self.written))
-            }
+            Ok(_) if plain => Err(format!(
+                "{text} is out of range, it goes from {} to {}",
+                self.low, self.written
+            )),
             Ok(_) | Err(_) if self.words.is_empty() => Err(format!("{text:?} is not a number")),
             Ok(_) | Err(_) => Err(format!("{text:?} is neither a number nor a name")),
         }

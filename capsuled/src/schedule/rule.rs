@@ -51,12 +51,53 @@ pub struct Missed {
     pub count: u32,
 }
 
+/// A rule ready for use.
+enum Calendar {
+    Cron(Cron),
+    Every(Span, Timestamp),
+}
+
 impl Rule {
     /// The first instant after `now`.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.calendar()?.next_after(now)
+    }
+
+    /// Sorts out what has come due since `planned`, the tick that was waited for: the latest is
+    /// carried out unless it is older than [`CATCH_UP`], what was before it is missed. No tick is
+    /// older than its period when it is the latest.
+    pub fn due(&self, planned: Timestamp, now: Timestamp) -> Due {
+        let Some(calendar) = self.calendar() else {
+            return Due { missed: None, fire: None, next: None };
+        };
+        let latest = calendar.last_until(now).map_or(planned, |latest| latest.max(planned));
+        let next = calendar.next_after(now.max(planned));
+        let fire = (now.since(latest) <= CATCH_UP).then_some(latest);
+        let until = match fire {
+            Some(fire) => calendar.last_until(Timestamp(fire.0.saturating_sub(1))),
+            None => Some(latest),
+        };
+        let missed = until.filter(|until| *until >= planned).map(|until| Missed {
+            from: planned,
+            until,
+            count: calendar.count(planned, until),
+        });
+        Due { missed, fire, next }
+    }
+
+    fn calendar(&self) -> Option<Calendar> {
         match self {
-            Self::Cron(text) => Cron::parse(text).ok()?.next_after(now),
-            Self::Every { every, first } => match periods(*every, *first, now) {
+            Self::Cron(text) => Cron::parse(text).ok().map(Calendar::Cron),
+            Self::Every { every, first } => Some(Calendar::Every(*every, *first)),
+        }
+    }
+}
+
+impl Calendar {
+    fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Cron(cron) => cron.next_after(now),
+            Self::Every(every, first) => match periods(*every, *first, now) {
                 None => Some(*first),
                 Some(done) => at(*every, *first, done.checked_add(1)?),
             },
@@ -64,29 +105,11 @@ impl Rule {
     }
 
     /// The last instant at or before `now`.
-    pub fn last_until(&self, now: Timestamp) -> Option<Timestamp> {
+    fn last_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
-            Self::Cron(text) => Cron::parse(text).ok()?.last_until(now),
-            Self::Every { every, first } => at(*every, *first, periods(*every, *first, now)?),
+            Self::Cron(cron) => cron.last_until(now),
+            Self::Every(every, first) => at(*every, *first, periods(*every, *first, now)?),
         }
-    }
-
-    /// Sorts out what has come due since `planned`, the tick that was waited for: the latest is
-    /// carried out unless it is older than its period or [`CATCH_UP`], what was before it is missed.
-    pub fn due(&self, planned: Timestamp, now: Timestamp) -> Due {
-        let latest = self.last_until(now).map_or(planned, |latest| latest.max(planned));
-        let next = self.next_after(now.max(planned));
-        let fire = (now.since(latest) <= CATCH_UP).then_some(latest);
-        let until = match fire {
-            Some(fire) => self.last_until(Timestamp(fire.0.saturating_sub(1))),
-            None => Some(latest),
-        };
-        let missed = until.filter(|until| *until >= planned).map(|until| Missed {
-            from: planned,
-            until,
-            count: self.count(planned, until),
-        });
-        Due { missed, fire, next }
     }
 
     fn count(&self, from: Timestamp, until: Timestamp) -> u32 {
@@ -99,6 +122,15 @@ impl Rule {
             (at, count) = (next, count + 1);
         }
         count
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cron(text) => f.write_str(text),
+            Self::Every { every, .. } => write!(f, "every {every}"),
+        }
     }
 }
 
@@ -160,6 +192,8 @@ mod tests {
         let every = Span::from_secs(90);
         let rule = Rule::Every { every, first: Timestamp(10) };
         assert_eq!(rule.next_after(Timestamp(9)), Some(Timestamp(10)));
+        assert_eq!(rule.to_string(), "every 1m30s");
+        let rule = rule.calendar().unwrap();
         assert_eq!(rule.last_until(Timestamp(9)), None);
         assert_eq!(rule.next_after(Timestamp(10)), Some(Timestamp(90_000_010)));
         assert_eq!(rule.last_until(Timestamp(90_000_009)), Some(Timestamp(10)));
