@@ -7,6 +7,9 @@ use std::str::FromStr as _;
 use capsule_core::time::Timestamp;
 use chrono::{DateTime, Utc};
 
+/// The longest expression, in bytes: all sixty minutes by number fit.
+const CRON_MAX: usize = 256;
+
 /// When something is to happen, as a crontab says it.
 #[derive(Clone, Debug)]
 pub struct Cron {
@@ -17,6 +20,9 @@ pub struct Cron {
 /// Why a cron expression is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
+    /// Longer than anyone writes.
+    #[error("a cron expression has at most {CRON_MAX} bytes, this has {0}")]
+    Long(usize),
     /// Not five fields.
     #[error("cron {text:?} has {count} fields, five are wanted: minute hour day month weekday")]
     Fields {
@@ -50,6 +56,9 @@ impl Cron {
     /// The first field that is wrong, or a date that never comes.
     pub fn parse(text: &str) -> Result<Self, CronError> {
         let written = text.trim();
+        if written.len() > CRON_MAX {
+            return Err(CronError::Long(written.len()));
+        }
         let lower = nickname(written)?.map_or_else(|| written.to_lowercase(), str::to_owned);
         let words: Vec<&str> = lower.split_whitespace().collect();
         let [minute, hour, day, month, weekday] = words.as_slice() else {

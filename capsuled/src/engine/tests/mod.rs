@@ -4,6 +4,7 @@ mod keeper;
 mod locks;
 mod simulation;
 mod submit;
+mod ticks;
 mod why;
 
 use std::collections::BTreeMap;
