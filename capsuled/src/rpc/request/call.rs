@@ -5,7 +5,7 @@ use capsule_proto::v1;
 use serde_json::{Map, Value};
 
 use super::peer::Peer;
-use crate::apps::{Apps, Definition, Given};
+use crate::apps::{Apps, Definition, Given, Kind};
 use crate::engine::Engine;
 use crate::rpc::status::Refused;
 use crate::text::{bounded, distance};
@@ -21,6 +21,11 @@ pub(in crate::rpc) fn work(
     let app = find(&apps, &call.app, &call.task)?;
     let definition =
         apps.definition(&app, &call.task).ok_or_else(|| unknown_task(&apps, &app, &call.task))?;
+    if definition.kind == Kind::Tick {
+        let message = format!("{} is the handler of a schedule, only its fires run it", call.task);
+        return Err(Refused::precondition("schedule_handler", message)
+            .hint(format!("capsule schedule trigger {}", call.task)));
+    }
     let in_force = apps.get(&app).and_then(|app| app.in_force());
     let revision = in_force.map_or(0, |revision| revision.number);
     let uid = in_force.map_or(peer.uid, |revision| revision.uid);
