@@ -192,6 +192,9 @@ pub(crate) enum Verb {
     App(apps::app::AppVerb),
     /// Show what can be submitted: the tasks of deployed apps, or all about one
     Tasks(apps::tasks::TasksArgs),
+    /// Show schedules, their next fires and what became of the last ones, run one now
+    #[command(subcommand)]
+    Schedule(apps::schedule::ScheduleVerb),
     /// Show queues, pause and resume them, limit how many tasks run at once
     #[command(subcommand)]
     Queue(admin::queue::QueueVerb),

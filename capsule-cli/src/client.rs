@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use capsule_proto::v1::apps_client::AppsClient;
 use capsule_proto::v1::daemon_client::DaemonClient;
+use capsule_proto::v1::schedules_client::SchedulesClient;
 use capsule_proto::v1::tasks_client::TasksClient;
 use capsule_proto::v1::{HelloReply, HelloRequest};
 use capsule_proto::{API_MAJOR, API_MINOR};
@@ -91,6 +92,10 @@ impl Client {
 
     pub(crate) fn apps(&self) -> AppsClient<Channel> {
         AppsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    pub(crate) fn schedules(&self) -> SchedulesClient<Channel> {
+        SchedulesClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
     /// Awaits one answer, within the deadline. The call is boxed: those of tonic are large.

@@ -181,6 +181,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Deploy(args) => Box::pin(args.run(context)).await,
         Verb::App(args) => Box::pin(args.run(context)).await,
         Verb::Tasks(args) => Box::pin(args.run(context)).await,
+        Verb::Schedule(args) => Box::pin(args.run(context)).await,
         Verb::Queue(args) => Box::pin(args.run(context)).await,
         Verb::Lock(args) => Box::pin(args.run(context)).await,
         Verb::Drain(args) => Box::pin(args.run(context)).await,

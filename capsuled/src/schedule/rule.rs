@@ -152,8 +152,9 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
 
-    fn hours(from: i64) -> Option<Missed> {
-        Some(Missed { from: Timestamp(from * HOUR), until: Timestamp(from * HOUR), count: 1 })
+    fn one(hour: i64) -> Missed {
+        let at = Timestamp(hour * HOUR);
+        Missed { from: at, until: at, count: 1 }
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
             assert_eq!(due, Due { missed: None, fire: Some(Timestamp(5 * HOUR)), next });
             let due = rule.due(Timestamp(5 * HOUR), Timestamp(6 * HOUR + 7));
             let next = Some(Timestamp(7 * HOUR));
-            assert_eq!(due, Due { missed: hours(5), fire: Some(Timestamp(6 * HOUR)), next });
+            assert_eq!(due, Due { missed: Some(one(5)), fire: Some(Timestamp(6 * HOUR)), next });
         }
     }
 
@@ -179,7 +180,7 @@ mod tests {
         let late = rule.due(sunday, Timestamp(96 * HOUR));
         assert_eq!((late.missed, late.fire), (None, Some(sunday)));
         let too_late = rule.due(sunday, Timestamp(96 * HOUR + 1000));
-        assert_eq!((too_late.missed, too_late.fire), (hours(72), None));
+        assert_eq!((too_late.missed, too_late.fire), (Some(one(72)), None));
         assert_eq!(too_late.next, Some(Timestamp((72 + 168) * HOUR)));
         let minutely = Rule::Cron("* * * * *".to_owned());
         let missed = minutely.due(Timestamp(0), Timestamp(1_000_000 * HOUR)).missed.unwrap();

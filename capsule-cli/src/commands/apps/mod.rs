@@ -2,4 +2,5 @@
 
 pub(crate) mod app;
 pub(crate) mod deploy;
+pub(crate) mod schedule;
 pub(crate) mod tasks;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use capsule_core::id::{ScheduleId, TaskId};
-use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload};
+use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 
+use super::super::PAYLOAD_MAX;
 use super::super::group::Group;
 use super::super::request::SubmitError;
-use super::super::{EngineError, PAYLOAD_MAX};
 use super::door::{NewRecurrence, Recurrence, ScheduleError};
 use super::{Origin, Outcome, Schedule, put};
 use crate::schedule::{EVERY_MIN, Rule};
@@ -103,45 +103,25 @@ impl Group<'_> {
     }
 
     /// Registers a recurrence, or gives the one that stands under the same lock.
-    pub(super) fn recur(
-        &mut self,
-        new: NewRecurrence,
-    ) -> Result<Result<Recurrence, SubmitError>, EngineError> {
+    pub(super) fn recur(&mut self, new: NewRecurrence) -> Result<Recurrence, SubmitError> {
         let NewRecurrence { mut spec, payload, every, first } = new;
         (spec.key, spec.not_before, spec.hold, spec.tick) = (None, None, false, None);
         spec.after.clear();
         if payload.len() > PAYLOAD_MAX {
-            return Ok(Err(SubmitError::PayloadTooLarge(payload.len())));
+            return Err(SubmitError::PayloadTooLarge(payload.len()));
         }
-        if let Err(error) = spec.check() {
-            return Ok(Err(error.into()));
-        }
-        let stands = |it: &&Schedule| {
-            it.is_active()
-                && it.template.as_ref().is_some_and(|template| {
-                    let same = |a: &str, b: &str| a == b;
-                    same(&template.app, &spec.app)
-                        && same(&template.name, &spec.name)
-                        && same(&template.owner, &spec.owner)
-                        && template.lock == spec.lock
-                })
-        };
-        if spec.lock.is_some()
-            && let Some(schedule) = self.book.schedules.iter().find(stands).cloned()
-        {
-            return Ok(Ok(Recurrence { schedule, created: false }));
+        spec.check()?;
+        if let Some(schedule) = self.standing(&spec) {
+            return Ok(Recurrence { schedule, created: false });
         }
         let id = self.schedule_id();
         spec.payload = if payload.len() <= INLINE_PAYLOAD_MAX {
             Payload::Inline(payload)
         } else {
             let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-            let side = TaskId(id.0);
-            if let Err(error) =
-                self.shared.write_side(SideKind::Payload, side, &payload, PAYLOAD_MAX)
-            {
-                return Ok(Err(SubmitError::Degraded(error.to_string())));
-            }
+            self.shared
+                .write_side(SideKind::Payload, TaskId(id.0), &payload, PAYLOAD_MAX)
+                .map_err(|error| SubmitError::Degraded(error.to_string()))?;
             Payload::Side { length }
         };
         let every = every.max(EVERY_MIN);
@@ -163,6 +143,19 @@ impl Group<'_> {
         };
         self.write(put(&schedule));
         self.book.schedules.put(schedule.clone());
-        Ok(Ok(Recurrence { schedule, created: true }))
+        Ok(Recurrence { schedule, created: true })
+    }
+
+    /// The recurrence of the same task and owner under the same lock.
+    fn standing(&self, spec: &TaskSpec) -> Option<Schedule> {
+        spec.lock.as_ref()?;
+        let same = |it: &TaskSpec| {
+            (&it.lock, &it.app, &it.name, &it.owner)
+                == (&spec.lock, &spec.app, &spec.name, &spec.owner)
+        };
+        let stands = |it: &&Schedule| {
+            it.is_active() && it.template.as_ref().is_some_and(|template| same(template))
+        };
+        self.book.schedules.iter().find(stands).cloned()
     }
 }
