@@ -20,7 +20,7 @@ pub(crate) enum ScheduleVerb {
     #[command(visible_alias = "ls")]
     List {
         /// Also those that have ended, while their history is kept
-        #[arg(short, long)]
+        #[arg(long)]
         all: bool,
     },
     /// Show what became of the fires of a schedule, newest first

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 
-use super::super::PAYLOAD_MAX;
 use super::super::group::Group;
 use super::super::request::SubmitError;
+use super::super::{DISK, PAYLOAD_MAX};
 use super::door::{NewRecurrence, Recurrence, ScheduleError};
 use super::{Origin, Outcome, Schedule, put};
 use crate::schedule::{EVERY_MIN, Rule};
@@ -111,6 +111,9 @@ impl Group<'_> {
             return Err(SubmitError::PayloadTooLarge(payload.len()));
         }
         spec.check()?;
+        if let Some(why) = self.book.degraded.get(DISK) {
+            return Err(SubmitError::Degraded(why.clone()));
+        }
         if let Some(schedule) = self.standing(&spec) {
             return Ok(Recurrence { schedule, created: false });
         }
