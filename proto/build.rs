@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "capsule/v1/app.proto",
             "capsule/v1/chat.proto",
             "capsule/v1/daemon.proto",
+            "capsule/v1/schedules.proto",
             "capsule/v1/tasks.proto",
         ],
         ["."],

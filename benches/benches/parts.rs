@@ -44,6 +44,7 @@ fn spec() -> TaskSpec {
         summary: "true".to_owned(),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 

@@ -197,6 +197,9 @@ pub(crate) enum Verb {
     /// Keep what apps must know and nobody else: keys, tokens, passwords
     #[command(subcommand)]
     Secret(apps::secret::SecretVerb),
+    /// Show schedules, their next fires and what became of the last ones, run one now
+    #[command(subcommand)]
+    Schedule(apps::schedule::ScheduleVerb),
     /// Show queues, pause and resume them, limit how many tasks run at once
     #[command(subcommand)]
     Queue(admin::queue::QueueVerb),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use capsule_proto::v1::apps_client::AppsClient;
 use capsule_proto::v1::chat_client::ChatClient;
 use capsule_proto::v1::daemon_client::DaemonClient;
+use capsule_proto::v1::schedules_client::SchedulesClient;
 use capsule_proto::v1::tasks_client::TasksClient;
 use capsule_proto::v1::{HelloReply, HelloRequest};
 use capsule_proto::{API_MAJOR, API_MINOR};
@@ -96,6 +97,10 @@ impl Client {
 
     pub(crate) fn chat(&self) -> ChatClient<Channel> {
         ChatClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    pub(crate) fn schedules(&self) -> SchedulesClient<Channel> {
+        SchedulesClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
     /// Awaits one answer, within the deadline. The call is boxed: those of tonic are large.

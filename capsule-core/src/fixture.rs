@@ -48,6 +48,7 @@ pub(crate) fn spec() -> TaskSpec {
         summary: "true".into(),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 

@@ -34,6 +34,11 @@ counter! {
 }
 
 counter! {
+    /// The daemon-wide id of a schedule, from the counter of tasks: no task has the same.
+    ScheduleId
+}
+
+counter! {
     /// The number of a change. Rises by one for each change and never goes back.
     Seq
 }

@@ -41,6 +41,11 @@ impl HandClock {
         let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         self.0.fetch_add(micros, Ordering::SeqCst);
     }
+
+    /// Sets it, backwards too.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.0, Ordering::SeqCst);
+    }
 }
 
 impl Clock for HandClock {

@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod logs;
 pub mod rpc;
 pub mod runner;
+pub mod schedule;
 pub mod secrets;
 pub mod service;
 pub mod socket;

@@ -106,5 +106,6 @@ fn spec() -> TaskSpec {
         summary: "true".to_owned(),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }

@@ -82,6 +82,16 @@ pub(crate) fn iso(us: i64) -> String {
     timestamp(us).to_string()
 }
 
+/// `2026-12-01 09:00:00` in UTC.
+pub(crate) fn utc(us: i64) -> String {
+    timestamp(us).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// `2026-12-01 10:00:00 CET` in the zone of this machine.
+pub(crate) fn local(us: i64) -> String {
+    timestamp(us).to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
 /// One unit: `12s`, `11m`, `3h`, `5d`.
 fn coarse(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -176,6 +186,8 @@ mod tests {
         assert_eq!(iso.told(us), "2026-12-01T09:00:00Z");
         let absolute = Times::new(Some(TimeStyle::Absolute), true, now);
         assert_eq!(absolute.age(us), "2026-12-01 09:00:00");
+        assert_eq!(utc(us), "2026-12-01 09:00:00");
+        assert!(local(us).starts_with("20"), "{}", local(us));
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn an_old_daemon_is_named_with_both_versions() {
     assert_eq!(ended.code, 5);
     let own = env!("CARGO_PKG_VERSION");
     assert!(ended.err.contains("capsuled 0.0.9 (protocol 1.0)"), "{}", ended.err);
-    assert!(ended.err.contains(&format!("capsule {own} (protocol 1.0)")), "{}", ended.err);
+    assert!(ended.err.contains(&format!("capsule {own} (protocol 1.1)")), "{}", ended.err);
 }
 
 #[test]

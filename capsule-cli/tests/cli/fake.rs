@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use capsule_proto::v1::apps_server::AppsServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
+use capsule_proto::v1::schedules_server::SchedulesServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use capsule_proto::v1::{
     Definition, ErrorDetail, LogChunk, Parameter, Status as TaskStatus, SubmitRequest, TaskView,
@@ -101,6 +102,7 @@ impl Fake {
                 let server = tonic::transport::Server::builder()
                     .add_service(TasksServer::new(service.clone()))
                     .add_service(DaemonServer::new(service.clone()))
+                    .add_service(SchedulesServer::new(service.clone()))
                     .add_service(AppsServer::new(service))
                     .serve_with_incoming(UnixListenerStream::new(listener));
                 tokio::select! {

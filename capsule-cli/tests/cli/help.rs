@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 40] = [
+const VERBS: [&[&str]; 46] = [
     &[],
     &["submit"],
     &["run"],
@@ -31,6 +31,12 @@ const VERBS: [&[&str]; 40] = [
     &["app", "rollback"],
     &["app", "remove"],
     &["tasks"],
+    &["schedule"],
+    &["schedule", "list"],
+    &["schedule", "history"],
+    &["schedule", "next"],
+    &["schedule", "trigger"],
+    &["schedule", "end"],
     &["queue"],
     &["queue", "list"],
     &["queue", "pause"],

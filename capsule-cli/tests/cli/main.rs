@@ -13,6 +13,8 @@ mod output;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod steer;
 #[cfg(test)]
 mod submit;

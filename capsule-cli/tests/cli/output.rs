@@ -110,7 +110,7 @@ fn the_daemon_its_queues_and_locks() {
     let head = "capsuled 0.0.9 runs since 3h 5m  pid 812  1 of 8 slots in use\n";
     assert!(ended.code == 0 && ended.out.starts_with(head), "{}", ended.out);
     let own = env!("CARGO_PKG_VERSION");
-    let expected = format!("capsule {own} (protocol 1.0)\ncapsuled 0.0.9 (protocol 1.0)\n");
+    let expected = format!("capsule {own} (protocol 1.1)\ncapsuled 0.0.9 (protocol 1.0)\n");
     assert_eq!(fake.run(&["version"]).out, expected);
     assert_eq!(fake.run(&["queue", "list", "-q"]).out, "default\n");
     let ended = fake.run(&["queue", "pause", "slow", "--note", "db", "--json=name,paused,note"]);

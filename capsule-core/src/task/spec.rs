@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
-use crate::id::TaskId;
+use crate::id::{ScheduleId, TaskId};
 use crate::retry::Backoff;
 use crate::time::{Span, Timestamp};
 
@@ -90,6 +90,20 @@ pub struct TaskSpec {
     /// Starts only when released.
     #[n(25)]
     pub hold: bool,
+    /// The fire of a schedule that it carries out; such a task runs the schedule's handler.
+    #[n(26)]
+    pub tick: Option<TickRef>,
+}
+
+/// One planned fire of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TickRef {
+    /// Of which schedule.
+    #[n(0)]
+    pub schedule: ScheduleId,
+    /// When it was planned; a fire by hand has the instant at which it was asked for.
+    #[n(1)]
+    pub planned: Timestamp,
 }
 
 /// What to run: kept in the record when small, in a side file when not.

@@ -88,6 +88,7 @@ impl Definition {
             summary: String::new(),
             not_before: None,
             hold: false,
+            tick: None,
         }
     }
 }

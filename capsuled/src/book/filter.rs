@@ -204,6 +204,7 @@ mod tests {
             summary: String::new(),
             not_before: None,
             hold: false,
+            tick: None,
         };
         let submit =
             Command::Submit { id: TaskId(id), uuid: Uuid::default(), spec: Box::new(spec) };

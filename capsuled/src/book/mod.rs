@@ -19,6 +19,7 @@ use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
 use crate::apps::Apps;
+use crate::schedule::Schedules;
 
 pub use self::entry::Entry;
 pub use self::filter::Filter;
@@ -43,6 +44,8 @@ pub struct Book {
     pub queues: BTreeMap<String, Queue>,
     /// Apps and their task definitions.
     pub apps: Apps,
+    /// What fires again and again.
+    pub schedules: Schedules,
     /// Tasks that the definition in force does not fit, and why.
     pub unfit: HashMap<TaskId, String>,
     name_limits: HashMap<(Symbol, Symbol), u32>,

@@ -16,7 +16,7 @@ use super::group::{Carry, Group};
 use super::request::{
     Acted, Effect, NewTask, QueueChange, Refusal, Reply, Request, SubmitError, Submitted,
 };
-use super::{DISK, EngineError, Shared, records};
+use super::{DISK, EngineError, Shared, records, ticks};
 use crate::book::Queue;
 use crate::store::{Change, SideKind, Table};
 
@@ -126,7 +126,9 @@ impl Committer {
 
     /// How long until the next alarm.
     fn alarm(&self) -> Option<Duration> {
-        let (at, _) = self.shared.book.read().next_alarm()?;
+        let book = self.shared.book.read();
+        let task = book.next_alarm().map(|(at, _)| at);
+        let at = task.into_iter().chain(ticks::next_alarm(&book)).min()?;
         Some(Duration::from_micros(at.since(self.shared.clock.now()).as_micros()))
     }
 
@@ -142,6 +144,7 @@ impl Committer {
             close = group.take(request)?.or(close);
         }
         group.alarms()?;
+        group.ticks()?;
         group.claim()?;
         group.commit(&self.effects)?;
         Ok(close)
@@ -217,13 +220,14 @@ impl Group<'_> {
                 self.remove_app(&app);
                 self.answer(reply, ());
             }
+            Request::Schedule(asked) => self.asked_of_schedules(asked)?,
             Request::Close { reply } => return Ok(Some(reply)),
         }
         Ok(None)
     }
 
     /// Answers once the group is durable. Whoever asked may be gone by then.
-    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
         self.answers.push(Box::new(move |_| Box::new(move || drop(reply.send(value)))));
     }
 

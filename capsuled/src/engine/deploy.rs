@@ -136,6 +136,7 @@ impl Group<'_> {
         self.write(Change::put(Table::App, app.as_bytes(), encode(&AppRecord { current: number })));
         self.book.definitions_changed(app);
         self.apps_changed = true;
+        self.register_schedules(app);
     }
 
     /// Forgets an app.
@@ -147,6 +148,7 @@ impl Group<'_> {
         self.write(Change::delete(Table::App, app.as_bytes()));
         self.book.definitions_changed(app);
         self.apps_changed = true;
+        self.register_schedules(app);
     }
 
     fn forget_revision(&mut self, app: &str, number: u32) {
@@ -200,7 +202,7 @@ impl Group<'_> {
         })
     }
 
-    fn payload(&self, id: TaskId) -> Result<Vec<u8>, EngineError> {
+    pub(super) fn payload(&self, id: TaskId) -> Result<Vec<u8>, EngineError> {
         let bytes = self.shared.side.read(SideKind::Payload, id.0, super::PAYLOAD_MAX)?;
         Ok(bytes.unwrap_or_default())
     }

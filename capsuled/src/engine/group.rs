@@ -47,6 +47,10 @@ pub(super) struct Group<'a> {
     /// Tasks as this group leaves them; `None` = removed.
     staged: BTreeMap<TaskId, Option<Task>>,
     changes: Vec<Change>,
+    /// What must be in one batch with a task.
+    bound: BTreeMap<TaskId, Vec<Change>>,
+    /// What must be in one batch together.
+    units: Vec<Vec<Change>>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
     /// Definitions changed.
@@ -66,6 +70,8 @@ impl<'a> Group<'a> {
             now: shared.clock.now(),
             staged: BTreeMap::new(),
             changes: Vec::new(),
+            bound: BTreeMap::new(),
+            units: Vec::new(),
             feed: Vec::new(),
             effects: Vec::new(),
             apps_changed: false,
@@ -187,6 +193,15 @@ impl<'a> Group<'a> {
         self.changes.push(change);
     }
 
+    /// Notes changes that are durable all or none, and together with a task of this group.
+    pub(super) fn write_together(&mut self, task: Option<TaskId>, changes: Vec<Change>) {
+        self.carry.seq.0 += changes.len() as u64;
+        match task.filter(|task| self.staged.contains_key(task)) {
+            Some(task) => self.bound.entry(task).or_default().extend(changes),
+            None => self.units.push(changes),
+        }
+    }
+
     /// Takes a task away and leaves a tombstone.
     pub(super) fn bury(&mut self, task: &Task) {
         self.carry.seq.0 += 1;
@@ -224,8 +239,13 @@ impl<'a> Group<'a> {
     /// slot waits for them, and whoever carries them out is awake for the rest.
     pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
         for (id, task) in std::mem::take(&mut self.staged) {
-            if let Some(task) = &task {
-                self.changes.push(records::put_task(task));
+            let put = task.as_ref().map(records::put_task);
+            match self.bound.remove(&id) {
+                Some(mut unit) => {
+                    unit.extend(put);
+                    self.units.push(unit);
+                }
+                None => self.changes.extend(put),
             }
             let warm = &mut self.carry.warm;
             let room = warm.len() < WARM_MAX || warm.contains_key(&id);
@@ -234,7 +254,8 @@ impl<'a> Group<'a> {
                 None => warm.remove(&id),
             };
         }
-        for batch in batches(std::mem::take(&mut self.changes), self.carry.seq.0) {
+        let single = std::mem::take(&mut self.changes);
+        for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
         if self.apps_changed {
@@ -256,25 +277,43 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Cuts changes into batches within the store's bounds. A task is one change, so none is torn.
-fn batches(changes: Vec<Change>, high_water: u64) -> Vec<Batch> {
-    let mut batches = Vec::new();
-    let mut batch = Batch { changes: Vec::new(), high_water };
-    let mut bytes = 0;
-    for change in changes {
-        let size = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + OVERHEAD;
-        if bytes + size > MAX_BATCH_BYTES || batch.changes.len() + 1 > MAX_BATCH_CHANGES {
-            let full = std::mem::replace(&mut batch, Batch { changes: Vec::new(), high_water });
-            batches.push(full);
-            bytes = 0;
+/// Cuts changes into batches within the store's bounds: single ones, and units that are not torn.
+fn batches(single: Vec<Change>, units: Vec<Vec<Change>>, high_water: u64) -> Vec<Batch> {
+    let mut cut = Cut { full: Vec::new(), last: Vec::new(), bytes: 0 };
+    for change in single {
+        cut.room_for(size(&change), 1);
+        cut.last.push(change);
+    }
+    for unit in units {
+        cut.room_for(unit.iter().map(size).sum(), unit.len());
+        cut.last.extend(unit);
+    }
+    let Cut { mut full, last, .. } = cut;
+    full.push(last);
+    full.retain(|changes| !changes.is_empty());
+    full.into_iter().map(|changes| Batch { changes, high_water }).collect()
+}
+
+/// Batches in the making.
+struct Cut {
+    full: Vec<Vec<Change>>,
+    last: Vec<Change>,
+    bytes: usize,
+}
+
+impl Cut {
+    /// Begins another batch when this one has no room for so much more.
+    fn room_for(&mut self, bytes: usize, changes: usize) {
+        if self.bytes + bytes > MAX_BATCH_BYTES || self.last.len() + changes > MAX_BATCH_CHANGES {
+            self.full.push(std::mem::take(&mut self.last));
+            self.bytes = 0;
         }
-        bytes += size;
-        batch.changes.push(change);
+        self.bytes += bytes;
     }
-    if !batch.changes.is_empty() {
-        batches.push(batch);
-    }
-    batches
+}
+
+fn size(change: &Change) -> usize {
+    change.key.len() + change.value.as_ref().map_or(0, Vec::len) + OVERHEAD
 }
 
 /// What the store adds to each record: table byte, version, checksum; generously.

@@ -15,6 +15,7 @@ mod request;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -37,6 +38,7 @@ pub use self::request::{
     Submitted,
 };
 use self::request::{Reply, Request};
+pub use self::ticks::{NewRecurrence, Recurrence, ScheduleError, TickRow};
 use crate::apps::{Apps, Revision};
 use crate::book::{Book, Keeper, Queue};
 use crate::clock::Clock;

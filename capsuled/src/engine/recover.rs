@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use capsule_core::attempt::{Loss, Verdict};
 use capsule_core::command::Command;
-use capsule_core::id::{Seq, TaskId};
+use capsule_core::id::{ScheduleId, Seq, TaskId};
 use capsule_core::task::{State, Task};
 use capsule_core::time::Span;
 
@@ -52,12 +52,20 @@ impl Recovered {
                 }
             }
             Table::Tombstone => self.last_id = self.last_id.max(records::number(key)),
-            Table::Meta
-            | Table::Attempt
-            | Table::App
-            | Table::Key
-            | Table::Schedule
-            | Table::Tick => {}
+            Table::Schedule => {
+                let id = records::number(key);
+                self.last_id = self.last_id.max(id);
+                match minicbor::decode(value) {
+                    Ok(schedule) => self.book.schedules.put(schedule),
+                    Err(_) => self.failed = Some(EngineError::Record(TaskId(id))),
+                }
+            }
+            Table::Tick => {
+                let id = records::number(key);
+                self.last_id = self.last_id.max(id);
+                self.book.schedules.count_ticks(ScheduleId(id), 1);
+            }
+            Table::Meta | Table::Attempt | Table::App | Table::Key => {}
         }
     }
 
@@ -67,7 +75,7 @@ impl Recovered {
     /// It cannot be read.
     pub fn from_store(store: &dyn Store, slots: u32) -> Result<Self, EngineError> {
         let mut recovered = Self::new(slots);
-        for table in [Table::Queue, Table::Task, Table::Tombstone] {
+        for table in [Table::Queue, Table::Task, Table::Tombstone, Table::Schedule, Table::Tick] {
             store.scan(table, KeyRange::ALL, &mut |key, value| {
                 recovered.take(table, key, value);
                 ControlFlow::Continue(())

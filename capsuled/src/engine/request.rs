@@ -8,6 +8,7 @@ use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::oneshot;
 
+use super::ticks::ScheduleRequest;
 use crate::apps::Revision;
 use crate::book::{Keeper, Queue};
 use crate::store::StoreError;
@@ -48,6 +49,8 @@ pub(super) enum Request {
     Rollback { app: String, revision: u32, reply: Reply<()> },
     /// Forget an app.
     RemoveApp { app: String, reply: Reply<()> },
+    /// Something about schedules.
+    Schedule(ScheduleRequest),
     /// Everything asked before is done; end.
     Close { reply: Reply<()> },
 }

@@ -80,7 +80,7 @@ pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
         progress: None,
         hold: spec.hold,
         cancelling: task.state.cancel().is_some(),
-        schedule: String::new(),
+        schedule: spec.tick.map(|_| spec.name.clone()).unwrap_or_default(),
         seq: task.seq.0,
         merged_into: None,
     }

@@ -9,6 +9,7 @@ mod chat;
 mod convert;
 mod daemon;
 mod request;
+mod schedules;
 mod show;
 mod status;
 mod stream;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use capsule_proto::v1::apps_server::AppsServer;
 use capsule_proto::v1::chat_server::ChatServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
+use capsule_proto::v1::schedules_server::SchedulesServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +100,7 @@ pub async fn serve(listener: UnixListener, api: Api) -> Result<(), tonic::transp
         .add_service(InterceptedService::new(tasks, peer::admit))
         .add_service(InterceptedService::new(AppsServer::new(api.clone()), peer::admit))
         .add_service(InterceptedService::new(ChatServer::new(api.clone()), peer::admit))
+        .add_service(InterceptedService::new(SchedulesServer::new(api.clone()), peer::admit))
         .add_service(InterceptedService::new(DaemonServer::new(api), peer::admit))
         .serve_with_incoming_shutdown(Incoming::new(listener), ending.cancelled_owned())
         .await

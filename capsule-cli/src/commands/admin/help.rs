@@ -9,13 +9,14 @@ use crate::error::{CliError, Exit};
 /// Show help of a command or on a topic
 #[derive(Debug, Args)]
 pub(crate) struct HelpArgs {
-    /// A command, or data, exit-codes, environment, formatting, ids, manifest, states, time
+    /// A command, or cron, data, exit-codes, environment, formatting, ids, manifest, states, time
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }
 
 /// Topics and their texts.
-const TOPICS: [(&str, &str); 8] = [
+const TOPICS: [(&str, &str); 9] = [
+    ("cron", include_str!("help/cron.txt")),
     ("data", include_str!("help/data.txt")),
     ("exit-codes", include_str!("help/exit-codes.txt")),
     ("environment", include_str!("help/environment.txt")),

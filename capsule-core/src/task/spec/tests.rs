@@ -229,6 +229,7 @@ fn largest_spec() -> TaskSpec {
         summary: text(SUMMARY_MAX),
         not_before: Some(Timestamp(i64::MIN)),
         hold: true,
+        tick: Some(TickRef { schedule: ScheduleId(u64::MAX), planned: Timestamp(i64::MIN) }),
     }
 }
 

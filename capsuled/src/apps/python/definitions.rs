@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{DescriptionError, Mode, Python, SyncTasks};
 use crate::apps::{Definition, Kind, Param, ParamKind, Runner};
+use crate::schedule::Cron;
 
 /// A described task.
 #[derive(Deserialize)]
@@ -59,6 +60,7 @@ struct TaskParam {
 #[derive(Deserialize)]
 pub(super) struct Schedule {
     name: String,
+    cron: String,
     #[serde(default)]
     doc: String,
     #[serde(default)]
@@ -82,9 +84,10 @@ pub(super) fn all(
         }
     }
     for schedule in schedules {
-        let Schedule { name: task, doc, file, line } = schedule;
+        let Schedule { name: task, cron, doc, file, line } = schedule;
         let place = Place { task, file, line };
         name("schedule", &place.task)?;
+        Cron::parse(&cron).map_err(|error| place.wrong("schedule", error))?;
         let definition = Definition {
             help: doc,
             runner: if python.mode == Mode::Stock { Runner::Stock } else { Runner::Loop },

@@ -4,6 +4,7 @@ mod keeper;
 mod locks;
 mod simulation;
 mod submit;
+mod ticks;
 mod why;
 
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ pub(super) fn spec(name: &str) -> TaskSpec {
         summary: String::new(),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 

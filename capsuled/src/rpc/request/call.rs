@@ -4,7 +4,7 @@ use capsule_core::spec::TaskSpec;
 use capsule_proto::v1;
 
 use super::peer::Peer;
-use crate::apps::{Apps, By, CallError, Given};
+use crate::apps::{Apps, By, CallError, Given, Kind};
 use crate::engine::Engine;
 use crate::rpc::status::Refused;
 use crate::text::distance;
@@ -21,6 +21,11 @@ pub(in crate::rpc) fn work(
     let unknown = || unknown_task(&apps, &name, &call.task);
     let app = apps.get(&name).ok_or_else(unknown)?;
     let definition = apps.definition(&name, &call.task).ok_or_else(unknown)?;
+    if definition.kind == Kind::Tick {
+        let message = format!("{} is the handler of a schedule, only its fires run it", call.task);
+        return Err(Refused::precondition("schedule_handler", message)
+            .hint(format!("capsule schedule trigger {}", call.task)));
+    }
     let shadowed =
         |taken: &&String| definition.params.iter().any(|p| p.name == taken.replace('-', "_"));
     if let Some(taken) = call.taken.iter().find(shadowed) {

@@ -31,7 +31,8 @@ impl Search {
     /// Whether a task as it is shown is meant.
     pub(in crate::rpc) fn finds(&self, task: &v1::TaskView) -> bool {
         let texts = [&task.name, &task.display_name, &task.summary];
-        (self.schedule.is_empty() || task.schedule == self.schedule)
+        let made = !task.schedule.is_empty();
+        self.is_schedule(made, &task.app, &task.schedule)
             && texts.iter().any(|text| text.contains(&self.text))
     }
 
@@ -56,9 +57,20 @@ impl Search {
     }
 
     fn means(&self, task: &Task) -> bool {
-        // No task comes of a schedule: there are none.
         let spec = &task.spec;
         let texts = [&spec.name, &spec.display_name, &spec.summary];
-        self.schedule.is_empty() && texts.iter().any(|text| text.contains(&self.text))
+        self.is_schedule(spec.tick.is_some(), &spec.app, &spec.name)
+            && texts.iter().any(|text| text.contains(&self.text))
+    }
+
+    /// Whether the schedule asked for, as `NAME` or `APP/NAME`, is the one that made a task.
+    fn is_schedule(&self, made: bool, app: &str, name: &str) -> bool {
+        let wanted = self.schedule.as_str();
+        wanted.is_empty()
+            || made
+                && match wanted.strip_suffix(name).and_then(|rest| rest.strip_suffix('/')) {
+                    Some(of) => of == app,
+                    None => wanted == name,
+                }
     }
 }

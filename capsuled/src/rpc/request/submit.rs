@@ -102,6 +102,7 @@ fn program_defaults(program: &Program, options: &v1::Options, peer: &Peer) -> Ta
         summary: summary(&program.argv, program.shell),
         not_before: None,
         hold: false,
+        tick: None,
     }
 }
 

@@ -1,0 +1,192 @@
+//! What may be asked about schedules, and what is answered.
+
+use std::ops::ControlFlow;
+
+use capsule_core::id::{ScheduleId, TaskId};
+use capsule_core::spec::TaskSpec;
+use capsule_core::task::Task;
+use capsule_core::time::{Span, Timestamp};
+
+use super::super::group::Group;
+use super::super::request::{Reply, Request, SubmitError};
+use super::super::{Engine, EngineError};
+use super::{Fire, Outcome, Schedule};
+use crate::schedule::{Tick, TickKey};
+use crate::store::{KeyRange, Table};
+
+/// A task that is to be submitted again and again.
+#[derive(Clone, Debug)]
+pub struct NewRecurrence {
+    /// What each fire submits; its idempotency key, its start time and its dependencies are passed
+    /// over.
+    pub spec: TaskSpec,
+    /// What to run, encoded.
+    pub payload: Vec<u8>,
+    /// From one fire to the next; at least [`crate::schedule::EVERY_MIN`].
+    pub every: Span,
+    /// The first fire; `None` = after one interval, in the past = now.
+    pub first: Option<Timestamp>,
+}
+
+/// The recurrence that stands for a submit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recurrence {
+    /// The recurrence.
+    pub schedule: Schedule,
+    /// It is new; else one with the same task, owner and lock was there.
+    pub created: bool,
+}
+
+/// What became of one planned fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TickRow {
+    /// When it was planned, and by which rule.
+    pub key: TickKey,
+    /// What became of it.
+    pub tick: Tick,
+}
+
+/// Why something asked of a schedule did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// There is none.
+    #[error("there is no schedule {0}")]
+    Unknown(ScheduleId),
+    /// It was taken away.
+    #[error("schedule {0} has ended")]
+    Ended(ScheduleId),
+    /// It ends only with the app's code.
+    #[error("schedule {name} belongs to the code of app {app}")]
+    OfApp {
+        /// Its name.
+        name: String,
+        /// The app.
+        app: String,
+    },
+    /// It runs.
+    #[error("its run before has not ended: task {0}")]
+    Overlap(TaskId),
+    /// No task could be made.
+    #[error("it could not be run: {0}")]
+    Refused(String),
+}
+
+/// Something asked about schedules.
+#[derive(Debug)]
+pub(in crate::engine) enum ScheduleRequest {
+    /// Register a recurrence.
+    Recur { new: Box<NewRecurrence>, reply: Reply<Result<Recurrence, SubmitError>> },
+    /// End a recurrence.
+    End { id: ScheduleId, reply: Reply<Result<Schedule, ScheduleError>> },
+    /// Run one now.
+    Trigger { id: ScheduleId, reply: Reply<Result<Task, ScheduleError>> },
+}
+
+impl Engine {
+    /// Registers a task that is submitted again and again. A second one of the same task and owner
+    /// under the same lock is answered with the one that stands.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn recur(
+        &self,
+        new: NewRecurrence,
+    ) -> Result<Result<Recurrence, SubmitError>, EngineError> {
+        let new = Box::new(new);
+        self.ask(|reply| Request::Schedule(ScheduleRequest::Recur { new, reply })).await
+    }
+
+    /// Ends a recurrence; the task that its last fire made goes on.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn end_recurrence(
+        &self,
+        id: ScheduleId,
+    ) -> Result<Result<Schedule, ScheduleError>, EngineError> {
+        self.ask(|reply| Request::Schedule(ScheduleRequest::End { id, reply })).await
+    }
+
+    /// Runs a schedule now, besides its plan.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn trigger(
+        &self,
+        id: ScheduleId,
+    ) -> Result<Result<Task, ScheduleError>, EngineError> {
+        self.ask(|reply| Request::Schedule(ScheduleRequest::Trigger { id, reply })).await
+    }
+
+    /// A schedule as it is on disk, ended or not.
+    pub fn schedule(&self, id: ScheduleId) -> Option<Schedule> {
+        self.book().schedules.get(id).cloned()
+    }
+
+    /// What became of the last fires of a schedule, newest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn ticks(&self, id: ScheduleId, limit: usize) -> Result<Vec<TickRow>, EngineError> {
+        // Under the book's lock, so that nothing is seen before it is durable.
+        let _book = self.book();
+        let (from, to) = TickKey::range(id);
+        let mut rows = Vec::new();
+        self.store().scan_back(Table::Tick, KeyRange::between(&from, &to), &mut |key, value| {
+            if rows.len() >= limit {
+                return ControlFlow::Break(());
+            }
+            if let (Some(key), Ok(tick)) = (TickKey::decode(key), minicbor::decode(value)) {
+                rows.push(TickRow { key, tick });
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+}
+
+impl Group<'_> {
+    /// Does what is asked about schedules.
+    pub(in crate::engine) fn asked_of_schedules(
+        &mut self,
+        asked: ScheduleRequest,
+    ) -> Result<(), EngineError> {
+        match asked {
+            ScheduleRequest::Recur { new, reply } => {
+                let result = self.recur(*new);
+                self.answer(reply, result);
+            }
+            ScheduleRequest::End { id, reply } => {
+                let result = self.end_recurrence(id);
+                self.answer(reply, result);
+            }
+            ScheduleRequest::Trigger { id, reply } => {
+                let result = self.trigger(id)?;
+                self.answer(reply, result);
+            }
+        }
+        Ok(())
+    }
+
+    fn trigger(&mut self, id: ScheduleId) -> Result<Result<Task, ScheduleError>, EngineError> {
+        let known = self.book.schedules.get(id).cloned();
+        let Some(schedule) = known else { return Ok(Err(ScheduleError::Unknown(id))) };
+        if !schedule.is_active() {
+            return Ok(Err(ScheduleError::Ended(id)));
+        }
+        if let Some(task) = self.overlap(&schedule) {
+            return Ok(Err(ScheduleError::Overlap(task)));
+        }
+        let now = self.now;
+        let outcome = self.fire(&schedule, now, Fire::Manual)?;
+        self.keep(schedule, vec![(now, outcome.clone())])?;
+        match outcome {
+            Outcome::Fired { task, .. } | Outcome::Skipped { task } => {
+                let task = self.load(task)?;
+                Ok(task.ok_or(ScheduleError::Unknown(id)))
+            }
+            Outcome::Refused { why } => Ok(Err(ScheduleError::Refused(why))),
+            Outcome::Missed { .. } => Ok(Err(ScheduleError::Unknown(id))),
+        }
+    }
+}

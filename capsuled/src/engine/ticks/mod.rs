@@ -1,0 +1,267 @@
+//! Carries out what schedules plan: each planned fire gets one record, in the same batch as the
+//! task that it makes, so that it exists once whatever happens in between.
+
+mod door;
+mod register;
+
+use std::ops::ControlFlow;
+
+use capsule_core::id::{ScheduleId, TaskId};
+use capsule_core::spec::{Delivery, Payload, TaskSpec, TickRef};
+use capsule_core::task::Status;
+use capsule_core::time::Timestamp;
+
+pub(super) use self::door::ScheduleRequest;
+pub use self::door::{NewRecurrence, Recurrence, ScheduleError, TickRow};
+use super::group::Group;
+use super::records::{self, Tombstone};
+use super::request::{How, NewTask};
+use super::{DISK, EngineError};
+use crate::book::Book;
+use crate::schedule::{
+    Fire, LastTick, Origin, Outcome, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey,
+};
+use crate::store::{Change, KeyRange, SideKind, Table};
+use crate::text::bounded;
+use crate::work::{Call, Work};
+
+/// Fires carried out in one group: more would make the answers of the group wait.
+const FIRES_MAX: usize = 128;
+
+/// Old ticks taken away with each new one: more than come.
+const SWEPT: usize = 4;
+
+/// The longest reason kept of a fire that made no task, in bytes.
+const WHY_MAX: usize = 200;
+
+/// The next instant at which a schedule wants something. A full disk lets them wait: they catch
+/// up when there is room.
+pub(super) fn next_alarm(book: &Book) -> Option<Timestamp> {
+    if book.degraded.contains_key(DISK) {
+        return None;
+    }
+    book.schedules.next_alarm().map(|(at, _)| at)
+}
+
+impl Group<'_> {
+    /// Carries out what is due; what is left over is due in the next group.
+    pub(super) fn ticks(&mut self) -> Result<(), EngineError> {
+        for _ in 0..FIRES_MAX {
+            let due = next_alarm(&self.book).is_some_and(|at| at <= self.now);
+            let next = self.book.schedules.next_alarm().filter(|_| due);
+            let Some((_, id)) = next else { return Ok(()) };
+            let Some(schedule) = self.book.schedules.get(id).cloned() else { return Ok(()) };
+            match (schedule.is_active(), schedule.next) {
+                (true, Some(planned)) => self.come(schedule, planned)?,
+                (true, None) | (false, _) => self.forget(&schedule)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The instant that a schedule waited for has come.
+    fn come(&mut self, mut schedule: Schedule, planned: Timestamp) -> Result<(), EngineError> {
+        let due = schedule.rule.due(planned, self.now);
+        schedule.next = due.next;
+        let mut rows = Vec::new();
+        if let Some(missed) = due.missed {
+            let outcome = Outcome::Missed { until: missed.until, count: missed.count };
+            rows.push((missed.from, outcome));
+        }
+        if let Some(at) = due.fire
+            && !self.has_tick(&schedule, at)?
+        {
+            let on_time = rows.is_empty() && self.now.since(at) <= LATE;
+            let how = if on_time { Fire::OnTime } else { Fire::CaughtUp };
+            rows.push((at, self.fire(&schedule, at, how)?));
+        }
+        self.keep(schedule, rows)
+    }
+
+    fn has_tick(&self, schedule: &Schedule, planned: Timestamp) -> Result<bool, EngineError> {
+        let Schedule { id, generation, .. } = *schedule;
+        let key = TickKey { schedule: id, generation, planned };
+        Ok(self.shared.store.get(Table::Tick, &key.encode())?.is_some())
+    }
+
+    /// Makes the task of one fire, unless that of the fire before has not ended.
+    fn fire(
+        &mut self,
+        schedule: &Schedule,
+        planned: Timestamp,
+        how: Fire,
+    ) -> Result<Outcome, EngineError> {
+        if let Some(task) = self.overlap(schedule) {
+            return Ok(Outcome::Skipped { task });
+        }
+        let refused = |why: &str| Outcome::Refused { why: bounded(why, WHY_MAX) };
+        let (spec, payload) = match self.work_of(schedule, planned)? {
+            Ok(work) => work,
+            Err(why) => return Ok(refused(&why)),
+        };
+        let new = NewTask { spec, payload, parent: None, dry_run: false };
+        Ok(match self.submit(new)? {
+            Ok(submitted) => match submitted.how {
+                How::Created | How::Replaced(_) => Outcome::Fired { task: submitted.task.id, how },
+                How::Merged { .. } | How::Existing | How::Checked => {
+                    Outcome::Skipped { task: submitted.task.id }
+                }
+            },
+            Err(error) => refused(&error.to_string()),
+        })
+    }
+
+    /// The task of the fire before, while it is not over.
+    fn overlap(&self, schedule: &Schedule) -> Option<TaskId> {
+        let former = schedule.former?;
+        let entry = self.book.entries.get(&former)?;
+        let over = entry.status.is_ended() && !self.book.lingering.contains_key(&former);
+        (!over).then_some(former)
+    }
+
+    /// What a fire submits, or why it cannot.
+    fn work_of(
+        &self,
+        schedule: &Schedule,
+        planned: Timestamp,
+    ) -> Result<Result<(TaskSpec, Vec<u8>), String>, EngineError> {
+        if let Some(template) = &schedule.template {
+            let payload = match &template.payload {
+                Payload::Inline(bytes) => bytes.clone(),
+                Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
+            };
+            return Ok(Ok((TaskSpec::clone(template), payload)));
+        }
+        let (app, name) = (&schedule.app, &schedule.name);
+        let Some(definition) = self.book.apps.definition(app, name).cloned() else {
+            return Ok(Err(format!("app {app} has no handler {name} in force")));
+        };
+        let in_force = self.book.apps.get(app).and_then(|app| app.in_force());
+        let work = Work::Call(Call { arguments: "{}".to_owned() });
+        let spec = TaskSpec {
+            app: app.clone(),
+            name: name.clone(),
+            display_name: String::new(),
+            owner: schedule.owner.clone(),
+            uid: in_force.map_or(0, |revision| revision.uid),
+            queue: definition.queue.clone(),
+            priority: definition.priority,
+            labels: std::collections::BTreeMap::new(),
+            payload: Payload::Inline(Vec::new()),
+            retries: 0,
+            backoff: definition.backoff,
+            timeout: definition.timeout,
+            grace: definition.grace,
+            delivery: Delivery::AtLeastOnce,
+            lock: None,
+            lock_policy: definition.lock_policy,
+            key: None,
+            start_within: None,
+            after: Vec::new(),
+            no_retry_exit_codes: Vec::new(),
+            no_retry_on: Vec::new(),
+            revision: in_force.map_or(0, |revision| revision.number),
+            arguments: work.digest(),
+            summary: String::new(),
+            not_before: None,
+            hold: false,
+            tick: Some(TickRef { schedule: schedule.id, planned }),
+        };
+        Ok(Ok((spec, work.encode())))
+    }
+
+    /// Notes a schedule and what became of fires of it, together with the task that they made.
+    fn keep(
+        &mut self,
+        mut schedule: Schedule,
+        rows: Vec<(Timestamp, Outcome)>,
+    ) -> Result<(), EngineError> {
+        let mut made = None;
+        let mut changes = Vec::with_capacity(rows.len() + 1);
+        let Schedule { id, generation, .. } = schedule;
+        for (planned, outcome) in rows {
+            if let Outcome::Fired { task, .. } = outcome {
+                made = Some(task);
+                schedule.former = made;
+            }
+            let key = TickKey { schedule: id, generation, planned };
+            let tick = Tick { at: self.now, outcome: outcome.clone() };
+            changes.push(Change::put(Table::Tick, key.encode(), records::encode(&tick)));
+            schedule.last = Some(LastTick { planned, outcome });
+        }
+        if !changes.is_empty() {
+            let count = i32::try_from(changes.len()).unwrap_or(i32::MAX);
+            let count = self.book.schedules.count_ticks(id, count);
+            self.sweep_ticks(id, count)?;
+        }
+        changes.push(put(&schedule));
+        self.write_together(made, changes);
+        self.book.schedules.put(schedule);
+        Ok(())
+    }
+
+    /// Takes away the oldest ticks that are too old or too many.
+    fn sweep_ticks(&mut self, id: ScheduleId, count: u32) -> Result<(), EngineError> {
+        let over = count.saturating_sub(TICKS_MAX) as usize;
+        let now = self.now;
+        let mut old = Vec::new();
+        self.each_tick(id, |key| {
+            let too_old = now.since(key.planned) > TICKS_KEPT;
+            if old.len() < SWEPT && (too_old || old.len() < over) {
+                old.push(key);
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        let swept = i32::try_from(old.len()).unwrap_or(0);
+        self.book.schedules.count_ticks(id, -swept);
+        for key in old {
+            self.write(Change::delete(Table::Tick, key.encode()));
+        }
+        Ok(())
+    }
+
+    /// Forgets an ended schedule and its ticks. Its id is not given again.
+    fn forget(&mut self, schedule: &Schedule) -> Result<(), EngineError> {
+        let mut keys = Vec::new();
+        self.each_tick(schedule.id, |key| {
+            keys.push(key);
+            ControlFlow::Continue(())
+        })?;
+        for key in keys {
+            self.write(Change::delete(Table::Tick, key.encode()));
+        }
+        let id = schedule.id.0;
+        let stone = Tombstone { status: Status::Cancelled, removed: self.now };
+        self.write(Change::put(Table::Tombstone, id.to_be_bytes(), records::encode(&stone)));
+        self.write(Change::delete(Table::Schedule, id.to_be_bytes()));
+        self.book.schedules.remove(schedule.id);
+        let side = self.shared.side.clone();
+        self.afterwards.push(Box::new(move || {
+            if let Err(error) = side.remove(SideKind::Payload, id) {
+                tracing::warn!(schedule.id = id, %error, "a side file stays until the next start");
+            }
+        }));
+        Ok(())
+    }
+
+    fn each_tick(
+        &self,
+        id: ScheduleId,
+        mut each: impl FnMut(TickKey) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let (from, to) = TickKey::range(id);
+        let range = KeyRange::between(&from, &to);
+        Ok(self.shared.store.scan(Table::Tick, range, &mut |key, _| {
+            TickKey::decode(key).map_or(ControlFlow::Continue(()), &mut each)
+        })?)
+    }
+}
+
+/// A fire later than this is told to be caught up.
+const LATE: capsule_core::time::Span = capsule_core::time::Span::from_secs(10);
+
+fn put(schedule: &Schedule) -> Change {
+    Change::put(Table::Schedule, schedule.id.0.to_be_bytes(), records::encode(schedule))
+}
