@@ -142,7 +142,7 @@ class Run:
         await asyncio.sleep(0)
         await self.runner._drain_submit_results()
         end = time.monotonic() + REPLIES_SECONDS
-        while self.link.calls_waiting() and time.monotonic() < end:
+        while self.link.calls and time.monotonic() < end:
             await asyncio.sleep(0.002)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:

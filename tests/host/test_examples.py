@@ -21,6 +21,10 @@ class Leads(Case):
         answers["Count"] = wire.CountResponse(count=9)
         self.boot({"app.py": APP, "leads.csv": CSV}, answers=answers)
 
+    def test_its_leads_are_the_first_of_the_other_example(self):
+        whole = (ROOT / "examples" / "leads" / "leads.csv").read_text(encoding="utf-8")
+        self.assertTrue(whole.startswith(CSV))
+
     def test_its_description(self):
         record = described({"app.py": APP, "leads.csv": CSV})
         tasks = {task["name"]: task for task in record["tasks"]}
