@@ -35,8 +35,6 @@ REQUEST_BYTES = 1 << 20
 NO_GATE, BROKEN = 125, 126
 # The least descriptor of a child's gate: out of the way of those that a task is given.
 GATE = 10
-# How long after a request the next child is forked ahead.
-SPARE_SECONDS = 0
 
 
 class Run:
@@ -246,7 +244,8 @@ def serve():
     control.send(line({"ready": True, "threads": threads}))
     spare = None
     while True:
-        if spare is None and not select.select((control,), (), (), SPARE_SECONDS)[0]:
+        if spare is None and not select.select((control,), (), (), 0)[0]:
+            # Nobody waits: fork the next child ahead.
             spare = Spare(entry, kept)
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
