@@ -2,6 +2,7 @@
 
 mod calls;
 mod chats;
+mod stock;
 mod wire;
 
 use std::sync::Arc;
