@@ -143,10 +143,7 @@ impl Committer {
         }
         group.alarms()?;
         group.claim()?;
-        for effect in group.commit()? {
-            // The dispatcher ends before the engine only in a shutdown.
-            drop(self.effects.send(effect));
-        }
+        group.commit(&self.effects)?;
         Ok(close)
     }
 }
