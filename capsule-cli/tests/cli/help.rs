@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 40] = [
+const VERBS: [&[&str]; 41] = [
     &[],
     &["submit"],
     &["run"],
@@ -16,6 +16,7 @@ const VERBS: [&[&str]; 40] = [
     &["wait"],
     &["why"],
     &["board"],
+    &["chat"],
     &["events"],
     &["cancel"],
     &["retry"],
