@@ -60,10 +60,7 @@ fn start(python: &Path, dir: &Path, socket: &Path, token: &str) -> Runner {
 }
 
 async fn soon<T>(what: &str, step: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, step).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what} did not come"),
-    }
+    tokio::time::timeout(DEADLINE, step).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
