@@ -8,13 +8,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use capsule_proto::v1::apps_server::AppsServer;
+use capsule_proto::v1::chat_event::Event;
+use capsule_proto::v1::chat_server::ChatServer;
 use capsule_proto::v1::daemon_server::DaemonServer;
 use capsule_proto::v1::schedules_server::SchedulesServer;
 use capsule_proto::v1::tasks_server::TasksServer;
 use capsule_proto::v1::{
-    Definition, ErrorDetail, LogChunk, Parameter, Status as TaskStatus, SubmitRequest, TaskView,
+    ChatEvent, Definition, ErrorDetail, LogChunk, Parameter, Status as TaskStatus, SubmitRequest,
+    TaskView,
 };
 use prost::Message as _;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Status};
@@ -38,6 +42,9 @@ pub(crate) struct State {
     /// Said of the next submits.
     pub(crate) merged: bool,
     pub(crate) submits: Vec<SubmitRequest>,
+    /// What an app says to each message, and to whom.
+    pub(crate) chat: Vec<Event>,
+    pub(crate) talk: Option<UnboundedSender<Result<ChatEvent, Status>>>,
     /// Other requests, in short.
     pub(crate) heard: Vec<String>,
 }
@@ -103,6 +110,7 @@ impl Fake {
                     .add_service(TasksServer::new(service.clone()))
                     .add_service(DaemonServer::new(service.clone()))
                     .add_service(SchedulesServer::new(service.clone()))
+                    .add_service(ChatServer::new(service.clone()))
                     .add_service(AppsServer::new(service))
                     .serve_with_incoming(UnixListenerStream::new(listener));
                 tokio::select! {

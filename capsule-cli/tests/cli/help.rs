@@ -16,6 +16,7 @@ const VERBS: [&[&str]; 46] = [
     &["wait"],
     &["why"],
     &["board"],
+    &["chat"],
     &["events"],
     &["cancel"],
     &["retry"],

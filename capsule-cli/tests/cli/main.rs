@@ -1,6 +1,8 @@
 //! The `capsule` command as a user meets it, against a daemon that is part of the test.
 
 #[cfg(test)]
+mod chat;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod errors;

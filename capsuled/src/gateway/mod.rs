@@ -14,7 +14,7 @@ mod sessions;
 mod stock;
 mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Gateway {
         answer.ok_or_else(unknown)
     }
 
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
     }
 

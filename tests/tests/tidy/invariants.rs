@@ -55,7 +55,11 @@ fn only_its_folder_names_the_database() {
 
 #[test]
 fn only_the_edges_name_the_wire() {
-    let edges = ["capsuled/src/rpc/", "capsule-cli/", "proto/"];
+    let ours = ["capsuled/src/rpc/", "capsule-cli/", "proto/"];
+    none("our wire behind the edge", &outside(&ours, &["capsule_proto::v1"]));
+    let sdks = ["capsuled/src/gateway/", "proto/"];
+    none("the SDK's wire behind the edge", &outside(&sdks, &["capsule_proto::sdk"]));
+    let edges = ["capsuled/src/rpc/", "capsuled/src/gateway/", "capsule-cli/", "proto/"];
     none("capsule_proto behind the edge", &outside(&edges, &["capsule_proto"]));
     none("tonic behind the edge", &outside(&edges, &["tonic::"]));
 }
@@ -74,9 +78,11 @@ fn only_keeper_and_jail_are_unsafe_and_start_processes() {
 #[test]
 fn tasks_and_threads_start_at_known_places() {
     let places = [
+        "capsuled/src/appdata/mod.rs",
         "capsuled/src/daemon.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/engine/mod.rs",
+        "capsuled/src/gateway/stock.rs",
         "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/writer.rs",
         "capsuled/src/rpc/stream/",
@@ -89,11 +95,19 @@ fn tasks_and_threads_start_at_known_places() {
 
 #[test]
 fn neighbours_do_not_know_each_other() {
-    let rules: [(&str, &[&str]); 4] = [
+    let rules: [(&str, &[&str]); 6] = [
         ("capsuled/src/dispatcher/", &["crate::rpc", "capsule_proto", "Queue"]),
         ("capsuled/src/runner/", &["crate::engine", "crate::book", "crate::store", "capsule_core"]),
         ("capsuled/src/book/", &["crate::store", "crate::rpc", "crate::keeper", "crate::engine"]),
         ("capsuled/src/engine/", &["crate::rpc", "crate::keeper", "crate::runner", "crate::jail"]),
+        (
+            "capsuled/src/gateway/",
+            &["store::Store", "SideFiles", "crate::keeper", "crate::runner", "crate::jail"],
+        ),
+        (
+            "capsuled/src/appdata/",
+            &["crate::engine", "crate::book", "crate::store", "crate::gateway", "capsule_proto"],
+        ),
     ];
     for (place, words) in rules {
         none(&format!("{place} knows too much"), &inside(&[place], words));

@@ -2,10 +2,12 @@
 
 mod calls;
 mod chats;
+mod stock;
 mod wire;
 
 use std::sync::Arc;
 
+use capsule_proto::sdk;
 use prost::Message;
 
 use super::*;
@@ -33,10 +35,10 @@ const LEADS: &str = r#"{"format":1,"kind":"python","app":"leads","entry":"app.py
 "mode":"stock","mode_why":"","sync_tasks":"process","serve":false,"venv":"","packages":[]}"#;
 
 /// A gateway with everything around it in the test's hands.
-pub(super) struct Bench {
-    pub(super) gateway: Gateway,
-    pub(super) wanted: Wanted,
-    pub(super) dir: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) gateway: Gateway,
+    pub(crate) wanted: Wanted,
+    pub(crate) dir: tempfile::TempDir,
     _effects: mpsc::UnboundedReceiver<crate::engine::Effect>,
     _thread: EngineThread,
     _state: StateDir,
@@ -44,7 +46,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// The app `leads` is deployed by `ann`.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         std::fs::create_dir(state.side()).unwrap();
@@ -76,7 +78,7 @@ impl Bench {
         Self { gateway, wanted, dir, _effects: effects, _thread: thread, _state: state }
     }
 
-    pub(super) async fn call<A: Message + Default>(
+    pub(crate) async fn call<A: Message + Default>(
         &self,
         method: &str,
         request: &impl Message,
@@ -84,7 +86,7 @@ impl Bench {
         self.call_as(&caller(), method, request).await
     }
 
-    pub(super) async fn call_as<A: Message + Default>(
+    pub(crate) async fn call_as<A: Message + Default>(
         &self,
         caller: &Caller,
         method: &str,
@@ -95,7 +97,34 @@ impl Bench {
     }
 }
 
-pub(super) fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     let (app, user_id) = ("leads".to_owned(), "ann".to_owned());
     Caller { app, revision: 1, user_id, serve: false, task: None }
+}
+
+/// Submits a task as the app does; gives its id.
+pub(crate) async fn submitted(bench: &Bench) -> String {
+    let request = sdk::SubmitTaskRequest {
+        task_name: "sync_leads".to_owned(),
+        kwargs_json: br#"{"owner_id":"acme"}"#.to_vec(),
+        ..Default::default()
+    };
+    let reply: sdk::SubmitTaskResponse =
+        bench.call("TaskService/SubmitTask", &request).await.unwrap();
+    reply.task_id
+}
+
+/// Shows a task in a session as the app does.
+pub(crate) async fn block(bench: &Bench, session: &str, task: &str) {
+    let payload = serde_json::json!({"task_id": task, "message": "Lead sync started"});
+    let block = serde_json::json!({"id": "b1", "type": "task_card", "payload": payload});
+    let request = sdk::SubmitResultRequest {
+        request_id: "another".to_owned(),
+        done: true,
+        session_id: session.to_owned(),
+        block_json: block.to_string(),
+        ..Default::default()
+    };
+    let _: sdk::SubmitResultResponse =
+        bench.call("RunnerService/SubmitResult", &request).await.unwrap();
 }

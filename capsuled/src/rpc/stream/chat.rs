@@ -180,3 +180,73 @@ fn opened(app: &str, chat: &Chat) -> v1::Opened {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use capsule_core::command::Command;
+    use tokio_stream::StreamExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::gateway::Opening;
+    use crate::gateway::tests::{Bench, block, submitted};
+    use crate::logs::LogDir;
+    use crate::rpc::About;
+
+    fn api(bench: &Bench, ending: CancellationToken) -> Api {
+        let engine = bench.gateway.engine().clone();
+        let about = About {
+            state_dir: bench.dir.path().to_path_buf(),
+            socket: bench.dir.path().join("s"),
+            store_uuid: String::new(),
+            started: engine.now(),
+        };
+        let logs = bench.dir.path().join("logs");
+        std::fs::create_dir(&logs).unwrap();
+        let logs = Arc::new(LogDir::open(logs).unwrap());
+        Api::new(engine, logs, about, (bench.gateway.clone(), ending))
+    }
+
+    async fn next(stream: &mut ChatStream) -> Event {
+        let event = stream.next().await.unwrap().unwrap();
+        event.event.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_shown_task_is_told_again_when_it_changes() {
+        let bench = Bench::new().await;
+        let ending = CancellationToken::new();
+        let api = api(&bench, ending.clone());
+        let (messages, mut inbox) = mpsc::unbounded_channel();
+        let _attached = bench.gateway.attach("leads", 1, messages);
+        let opening =
+            Opening { app: "leads".to_owned(), user: "ann".to_owned(), ..Opening::default() };
+        let chat = bench.gateway.open_chat(opening).await.unwrap();
+        let session = chat.id.clone();
+        let mut stream = start(&api, "leads".to_owned(), chat);
+        let Event::Opened(opened) = next(&mut stream).await else { panic!("not opened") };
+        assert_eq!((opened.session.as_str(), opened.user.as_str()), (session.as_str(), "ann"));
+        let request = bench.gateway.say("leads", &session, "sync").await.unwrap();
+        assert!(inbox.recv().await.is_some());
+        let id = submitted(&bench).await;
+        // One that is not there, or of another app, is not shown.
+        for task in ["99", "nonsense", id.as_str()] {
+            block(&bench, &session, task).await;
+        }
+        bench.gateway.turn_ended(&request, None);
+        let Event::Card(card) = next(&mut stream).await else { panic!("no card") };
+        assert_eq!(card.message, "Lead sync started");
+        assert_eq!(card.task.unwrap().status(), v1::Status::Pending);
+        let Event::TurnEnd(end) = next(&mut stream).await else { panic!("no end") };
+        assert_eq!((end.request_id, end.error), (request, String::new()));
+        let cancel = Command::Cancel { reason: String::new(), grace: None };
+        api.engine.act(vec![id.parse().unwrap()], cancel).await.unwrap();
+        let Event::Card(card) = next(&mut stream).await else { panic!("no card") };
+        assert_eq!(card.task.unwrap().status(), v1::Status::Cancelled);
+        ending.cancel();
+        assert!(stream.next().await.unwrap().is_err(), "the daemon ends");
+        assert!(stream.next().await.is_none());
+    }
+}
