@@ -92,7 +92,7 @@ impl Rule {
 
     fn calendar(&self) -> Option<Calendar> {
         match self {
-            Self::Cron(text) => Cron::parse(text).ok().map(Calendar::Cron),
+            Self::Cron(text) => Cron::read(text).ok().map(Calendar::Cron),
             Self::Every { every, first } => Some(Calendar::Every(*every, *first)),
         }
     }
