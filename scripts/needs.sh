@@ -40,14 +40,34 @@ toolchain() {
     package cc build-essential "links Rust programs" || exit 1
 }
 
+# The SDK that the tests and the demo run apps with, unmodified, in an environment of its own.
+SDK_VERSION=0.3.181
+sdk() {
+    folder=${CARGO_TARGET_DIR:-target}/sdk
+    mark=$folder/cpsl-$SDK_VERSION
+    [ -e "$mark" ] && return 0
+    package python3 python3 "runs Capsule apps" || return 1
+    rm -rf "$folder"
+    if ! python3 -m venv "$folder" >/dev/null 2>&1; then
+        package pyvenv python3-venv "makes the environment of an app" >/dev/null 2>&1 || true
+        rm -rf "$folder"
+        python3 -m venv "$folder" || return 1
+    fi
+    say "installing cpsl $SDK_VERSION for the tests, once"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "cpsl==$SDK_VERSION" || return 1
+    : >"$mark"
+}
+
 case "${1:-build}" in
 build) toolchain ;;
 test)
     toolchain
     package strace strace "tests that the fsync comes before the reply" || true
     package python3 python3 "tests that run Python programs" || true
+    sdk || say "cpsl $SDK_VERSION cannot be had: tests of Capsule apps skip"
     have systemd-analyze || say "systemd-analyze is missing: the units are not verified"
     ;;
+sdk) sdk || stop "cpsl $SDK_VERSION cannot be installed from PyPI; see pip's words above" ;;
 mutants)
     toolchain
     tool cargo-mutants cargo-mutants

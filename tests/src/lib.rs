@@ -18,6 +18,7 @@ mod cli;
 mod daemon;
 mod home;
 pub mod processes;
+pub mod python;
 pub mod rpc;
 pub mod trace;
 mod wait;

@@ -7,6 +7,7 @@
 mod plan;
 mod report;
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +64,9 @@ pub struct Dispatcher {
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
+
+/// Attempts of a session that have no work files: most, and knowing costs less than looking.
+type Tidy = HashSet<(TaskId, AttemptNumber)>;
 
 /// The pause before the keeper is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -143,22 +147,23 @@ impl Dispatcher {
         };
         tracing::info!(keeper.pid, attempts = inventory.items.len(), "the keeper is connected");
         let instance = keeper.instance;
+        let mut tidy = Tidy::new();
         let known = inventory.items.iter().map(known).collect();
         self.engine.keeper_up(keeper, known).await?;
         for ended in inventory.items.into_iter().filter_map(|item| item.ended) {
-            self.ended(&ended)?;
+            self.ended(&ended, &mut tidy)?;
         }
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, instance, effect)?,
+                    Some(effect) => self.carry_out(&link, instance, effect, &mut tidy)?,
                     None => return Ok(true),
                 },
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
-                            Ok(report) => self.hear(&report)?,
+                            Ok(report) => self.hear(&report, &mut tidy)?,
                             Err(error) => {
                                 tracing::warn!(%error, "the session with the keeper ends");
                                 return Ok(false);
@@ -183,13 +188,19 @@ impl Dispatcher {
         }
     }
 
-    fn carry_out(&self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
+    fn carry_out(
+        &self,
+        link: &Link,
+        keeper: Uuid,
+        effect: Effect,
+        tidy: &mut Tidy,
+    ) -> Result<(), EngineError> {
         match effect {
             Effect::Spawn(task) => {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, &task, lease.attempt)?;
+                self.spawn(link, &task, lease.attempt, tidy)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
                 let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
@@ -201,16 +212,27 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
-                self.surroundings.clear(task, attempt);
+                if !tidy.remove(&(task, attempt)) {
+                    self.surroundings.clear(task, attempt);
+                }
                 link.send(Command::Ack(key(task, attempt)));
             }
         }
         Ok(())
     }
 
-    fn spawn(&self, link: &Link, task: &Task, attempt: AttemptNumber) -> Result<(), EngineError> {
+    fn spawn(
+        &self,
+        link: &Link,
+        task: &Task,
+        attempt: AttemptNumber,
+        tidy: &mut Tidy,
+    ) -> Result<(), EngineError> {
         match self.surroundings.plan(&self.engine, task, attempt) {
-            Ok(plan) => {
+            Ok((plan, has_payload)) => {
+                if !has_payload {
+                    tidy.insert((task.id, attempt));
+                }
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
             }
@@ -242,7 +264,7 @@ impl Dispatcher {
         self.engine.report(task, ending, true)
     }
 
-    fn hear(&self, report: &Report) -> Result<(), EngineError> {
+    fn hear(&self, report: &Report, tidy: &mut Tidy) -> Result<(), EngineError> {
         match report {
             Report::Started(started) => {
                 let (task, attempt) = names(started.key);
@@ -255,7 +277,7 @@ impl Dispatcher {
                 let ending = report::cannot_start(refused, self.engine.now());
                 self.engine.report(task, ending, true)
             }
-            Report::Ended(ended) => self.ended(ended),
+            Report::Ended(ended) => self.ended(ended, tidy),
             Report::Gone(ended) => {
                 let (task, attempt) = names(ended.key);
                 self.engine.gone(task, attempt)
@@ -269,17 +291,23 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
+    fn ended(&self, ended: &wire::Ended, tidy: &mut Tidy) -> Result<(), EngineError> {
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
+        let mut left_nothing = false;
         if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {
-            match self.keep_result(task, attempt) {
+            let found = self.surroundings.result(task, attempt);
+            left_nothing = ended.tree_gone && matches!(found, Ok(None));
+            match found.and_then(|bytes| self.keep_result(task, bytes.unwrap_or_default())) {
                 Ok(result) => ending.result = result,
                 Err(why) => {
                     tracing::warn!(task.id = task.0, %why, "the result is not kept");
                     ending.receipt.result_refused = Some(why);
                 }
             }
+        }
+        if !left_nothing {
+            tidy.remove(&(task, attempt));
         }
         if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
             ending.retry_after = self.retry_after(task, attempt);
@@ -296,12 +324,10 @@ impl Dispatcher {
         Some(wanted.min(RETRY_AFTER_MAX))
     }
 
-    fn keep_result(
-        &self,
-        task: TaskId,
-        attempt: AttemptNumber,
-    ) -> Result<Option<Payload>, ResultRefusal> {
-        let Some(bytes) = self.surroundings.result(task, attempt)? else { return Ok(None) };
+    fn keep_result(&self, task: TaskId, bytes: Vec<u8>) -> Result<Option<Payload>, ResultRefusal> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         if bytes.len() <= INLINE_RESULT_MAX {
             return Ok(Some(Payload::Inline(bytes)));
         }

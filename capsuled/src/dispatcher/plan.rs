@@ -42,19 +42,21 @@ pub(super) enum PlanError {
 }
 
 impl Surroundings {
-    /// The plan of a claimed attempt; its payload file is written.
+    /// The plan of a claimed attempt, and whether there is a payload file, which is written then.
     pub(super) fn plan(
         &self,
         engine: &Engine,
         task: &Task,
         attempt: AttemptNumber,
-    ) -> Result<Plan, PlanError> {
+    ) -> Result<(Plan, bool), PlanError> {
         // A task may have removed it, along with everything else in reach.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.work)
-            .map_err(|source| PlanError::Write { path: self.work.clone(), source })?;
+        if !self.work.is_dir() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.work)
+                .map_err(|source| PlanError::Write { path: self.work.clone(), source })?;
+        }
         let bytes = match &task.spec.payload {
             Payload::Inline(bytes) => bytes.clone(),
             Payload::Side { .. } => engine
@@ -63,8 +65,8 @@ impl Surroundings {
                 .ok_or(PlanError::PayloadGone)?,
         };
         match Work::decode(&bytes).ok_or(PlanError::PayloadUnreadable)? {
-            Work::Program(program) => Ok(self.program(task, attempt, program)),
-            Work::Call(call) => self.call(engine, task, attempt, &call),
+            Work::Program(program) => Ok((self.program(task, attempt, program), false)),
+            Work::Call(call) => Ok((self.call(engine, task, attempt, &call)?, true)),
         }
     }
 
@@ -167,15 +169,15 @@ impl Surroundings {
     }
 
     /// What the attempt wrote into its result file, as JSON: text that is no JSON becomes a JSON
-    /// string, at most [`RESULT_MAX`] bytes. `None` when it wrote nothing.
+    /// string, at most [`RESULT_MAX`] bytes. `None` when there is no file, no bytes when it is empty.
     pub(super) fn result(
         &self,
         task: TaskId,
         attempt: AttemptNumber,
     ) -> Result<Option<Vec<u8>>, ResultRefusal> {
-        let bytes = read_bounded(&self.result_file(task, attempt))?;
+        let Some(bytes) = read_bounded(&self.result_file(task, attempt))? else { return Ok(None) };
         if bytes.is_empty() || serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() {
-            return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
+            return Ok(Some(bytes));
         }
         let text = serde_json::Value::String(String::from_utf8_lossy(&bytes).into_owned());
         // Escapes and marks for bytes that are no text make it longer.
@@ -210,11 +212,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// The bytes of a regular file, none when there is no file. The attempt may have put anything
 /// there, so neither a link nor a pipe is followed.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, ResultRefusal> {
+fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, ResultRefusal> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(ResultRefusal::NotAFile);
         }
@@ -227,7 +229,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ResultRefusal> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(RESULT_MAX).unwrap_or(u64::MAX);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > RESULT_MAX { Err(ResultRefusal::TooLarge) } else { Ok(bytes) }
+    if bytes.len() > RESULT_MAX { Err(ResultRefusal::TooLarge) } else { Ok(Some(bytes)) }
 }
 
 /// Removes what an attempt left at `path`, be it a whole folder; a link itself, not what it names.

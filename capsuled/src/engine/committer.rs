@@ -146,10 +146,7 @@ impl Committer {
         group.alarms()?;
         group.ticks()?;
         group.claim()?;
-        for effect in group.commit()? {
-            // The dispatcher ends before the engine only in a shutdown.
-            drop(self.effects.send(effect));
-        }
+        group.commit(&self.effects)?;
         Ok(close)
     }
 }

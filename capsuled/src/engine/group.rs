@@ -11,6 +11,7 @@ use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use capsule_core::{Rejected, decide, evolve};
 use parking_lot::RwLockWriteGuard;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::feed::Changed;
 use super::feed::post::Delivery;
@@ -234,8 +235,9 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Makes the group durable, then lets it be seen: answers, feed, effects.
-    pub(super) fn commit(mut self) -> Result<Vec<Effect>, StoreError> {
+    /// Makes the group durable, then lets it be seen: effects, feed, answers. Effects come first: a
+    /// slot waits for them, and whoever carries them out is awake for the rest.
+    pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
         for (id, task) in std::mem::take(&mut self.staged) {
             let put = task.as_ref().map(records::put_task);
             match self.bound.remove(&id) {
@@ -261,12 +263,16 @@ impl<'a> Group<'a> {
         }
         let answers = self.answers.into_iter().map(|answer| answer(&self.book)).collect();
         RwLockWriteGuard::unlock_fair(self.book);
+        for effect in self.effects {
+            // The dispatcher ends before the engine only in a shutdown.
+            drop(effects.send(effect));
+        }
         self.shared.feed.publish(&self.feed);
         self.shared.post.hand_out(answers);
         for act in self.afterwards {
             act();
         }
-        Ok(self.effects)
+        Ok(())
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct ChildSpec<'a> {
     pub(super) parent: libc::pid_t,
     /// The soft limit of open files that programs start with.
     pub(super) nofile: libc::rlimit,
+    /// Signals to be reset.
+    pub(super) signals: Signals,
     pub(super) report: &'a Report,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn exit_now() -> ! {
 }
 
 fn prepare(spec: &ChildSpec<'_>) -> Outcome {
-    reset_dispositions();
+    reset_dispositions(spec.signals);
     // SAFETY: no arguments; a child made by clone leads no group, so this cannot fail but by EPERM.
     check(unsafe { libc::setsid() }, Step::Setup)?;
     die_with(spec.parent)?;
@@ -73,16 +75,43 @@ fn prepare(spec: &ChildSpec<'_>) -> Outcome {
     execute(spec.image)
 }
 
-/// Sets every signal to its default: ignored ones would stay ignored across exec. Raw, because
-/// libc hides two signals that a parent may have left ignored.
-fn reset_dispositions() {
+/// Sets signals to their default: ignored ones would stay ignored across exec. Raw, because libc
+/// hides two signals that a parent may have left ignored.
+fn reset_dispositions(signals: Signals) {
     let default = [0_u64; 4];
-    for signal in 1..=64_i32 {
+    for signal in (1..=64_i32).filter(|signal| signals.has(*signal)) {
         // SAFETY: `default` has the size and, being zero, the meaning (SIG_DFL) of the kernel's
         // sigaction on 64-bit machines; KILL and STOP fail without effect.
         unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0_usize, 8_usize)
         };
+    }
+}
+
+/// A set of signals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signals(u64);
+
+impl Signals {
+    /// Those that this process ignores or handles. A handler that it sets later goes at exec.
+    pub(super) fn not_default() -> Self {
+        let mut set = 0;
+        for signal in 1..=64_i32 {
+            let mut action = [0_u64; 4];
+            // SAFETY: `action` has the size of the kernel's sigaction; nothing is changed.
+            let asked = unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, 0_usize, action.as_mut_ptr(), 8_usize)
+            };
+            // One that cannot be asked about is reset.
+            if asked != 0 || action.first() != Some(&0) {
+                set |= 1 << (signal - 1);
+            }
+        }
+        Self(set)
+    }
+
+    const fn has(self, signal: i32) -> bool {
+        self.0 & 1 << (signal - 1) != 0
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use nix::{errno::Errno, libc, unistd::Pid};
 
 use super::{
-    child::{ChildSpec, Report, become_program},
+    child::{ChildSpec, Report, Signals, become_program},
     image::Image,
     plan::Step,
 };
@@ -83,10 +83,12 @@ pub struct Spawner {
     stack: NonNull<c_void>,
     pub(super) report: NonNull<Report>,
     pub(super) nofile: libc::rlimit,
+    pub(super) signals: Signals,
 }
 
 impl Spawner {
     /// Reserves the memory of children. `nofile` is the limit of open files programs start with.
+    /// Signals that this process ignores now are reset in children; those ignored later are not.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
         let stack = map(STACK + GUARD, libc::MAP_PRIVATE)?;
         // SAFETY: the first page of a mapping just made; nothing points into it.
@@ -94,7 +96,8 @@ impl Spawner {
             return Err(io::Error::last_os_error());
         }
         let nofile = libc::rlimit { rlim_cur: nofile.0, rlim_max: nofile.1 };
-        Ok(Self { stack, report: map(size_of::<Report>(), libc::MAP_SHARED)?.cast(), nofile })
+        let report = map(size_of::<Report>(), libc::MAP_SHARED)?.cast();
+        Ok(Self { stack, report, nofile, signals: Signals::not_default() })
     }
 
     /// Starts `image` as a child of this process, in `cgroup` if given. Returns once the program
@@ -109,7 +112,8 @@ impl Spawner {
         // holding only atomics.
         let report = unsafe { self.report.as_ref() };
         let parent = std::process::id().cast_signed();
-        let spec = ChildSpec { image, fds: stdio.fds, parent, nofile: self.nofile, report };
+        let (nofile, signals) = (self.nofile, self.signals);
+        let spec = ChildSpec { image, fds: stdio.fds, parent, nofile, signals, report };
         self.start_spec(&spec, cgroup)
     }
 

@@ -5,7 +5,10 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
@@ -24,7 +27,7 @@ pub struct Start {
     /// What it starts with.
     pub stdio: Stdio,
     /// Where it starts.
-    pub cgroup: OwnedFd,
+    pub cgroup: Arc<OwnedFd>,
 }
 
 type Started = Result<Pid, CannotStart>;

@@ -278,7 +278,8 @@ fn start(spawner: &Spawner, image: &Image, stdio: Stdio) -> Result<Pid, (Step, E
     let report = unsafe { report.cast::<Report>().as_ref() };
     // SAFETY: takes nothing and cannot fail.
     let parent = unsafe { libc::getpid() };
-    let spec = ChildSpec { image, fds: stdio.fds, parent, nofile: spawner.nofile, report };
+    let (nofile, signals) = (spawner.nofile, spawner.signals);
+    let spec = ChildSpec { image, fds: stdio.fds, parent, nofile, signals, report };
     spawner.try_start(&spec, None)
 }
 

@@ -1,5 +1,9 @@
 //! One cgroup2 folder per attempt, below our own cgroup. No controllers are needed: membership
 //! alone says which process belongs to which attempt, and `cgroup.kill` ends them all at once.
+//!
+//! The kernel takes longer to make and remove a folder than to start a program in it, so empty ones
+//! are used again. Invariant: a folder has one owner, the attempt that holds its [`Leaf`]; it is
+//! given away only by that one's successor in the pool, once no process is in it.
 #![expect(unsafe_code, reason = "pidfd calls that no crate in use wraps")]
 
 use std::{
@@ -18,7 +22,13 @@ use nix::{
     unistd::{Pid, UnlinkatFlags, unlinkat},
 };
 
-use super::wire::Key;
+pub(super) use self::leaf::Leaf;
+
+mod leaf;
+
+/// Empty folders kept for later attempts, with three descriptors each. Where more attempts than
+/// these end together, some of the next get a new one.
+const SPARE: usize = 16;
 
 /// The folder that holds one folder per attempt.
 #[derive(Debug)]
@@ -27,6 +37,12 @@ pub(super) struct Base {
     dir: OwnedFd,
     has_memory: bool,
     has_io: bool,
+    /// Where there are controllers, a folder keeps figures and limits of the attempt before.
+    has_controllers: bool,
+    /// Empty folders.
+    spare: Vec<Leaf>,
+    /// Folders made so far.
+    made: u64,
 }
 
 /// What the kernel counted for all processes that were ever in a cgroup.
@@ -59,16 +75,19 @@ impl Base {
     pub(super) fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), dir, has_memory: false, has_io: false })
+        let (path, spare) = (path.to_owned(), Vec::new());
+        let (has_memory, has_io, has_controllers) = (false, false, true);
+        Ok(Self { path, dir, has_memory, has_io, has_controllers, spare, made: 0 })
     }
 
     /// Everything a later attempt needs must work now.
     fn rehearse(&mut self) -> Result<(), Errno> {
-        let leaf = Leaf { name: "probe".to_owned() };
-        self.make_folder(&leaf.name)?;
+        let leaf = self.make_new()?;
         let usable = self.write(&leaf, "cgroup.kill", b"1");
         self.has_memory = self.read(&leaf, "memory.peak").is_some();
         self.has_io = self.read(&leaf, "io.stat").is_some();
+        let controllers = self.read(&leaf, "cgroup.controllers");
+        self.has_controllers = controllers.is_none_or(|text| !text.trim().is_empty());
         self.remove(&leaf)?;
         usable
     }
@@ -77,27 +96,55 @@ impl Base {
         &self.path
     }
 
-    /// Makes the folder of one attempt; the descriptor is for `clone3`.
-    pub(super) fn make(&self, key: Key) -> Result<(Leaf, OwnedFd), Errno> {
-        let leaf = Leaf { name: format!("a{}.{}", key.task, key.attempt) };
-        match self.make_folder(&leaf.name) {
-            // A folder of that name can only be an empty one: nothing else makes attempts here.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
+    /// An empty folder for one attempt.
+    pub(super) fn make(&mut self) -> Result<Leaf, Errno> {
+        while let Some(mut leaf) = self.spare.pop() {
+            if leaf.renew() {
+                return Ok(leaf);
+            }
+            self.discard(&leaf);
         }
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
-        let dir = openat(&self.dir, &*leaf.name, flags, Mode::empty())?;
-        Ok((leaf, dir))
+        self.make_new()
     }
 
-    fn make_folder(&self, name: &str) -> Result<(), Errno> {
-        nix::sys::stat::mkdirat(&self.dir, name, Mode::from_bits_truncate(0o755))
+    fn make_new(&mut self) -> Result<Leaf, Errno> {
+        loop {
+            self.made += 1;
+            let name = format!("a{}", self.made);
+            let mode = Mode::from_bits_truncate(0o755);
+            match nix::sys::stat::mkdirat(&self.dir, &*name, mode) {
+                Ok(()) => {
+                    return Leaf::open(&self.dir, &name).inspect_err(|_| {
+                        // Empty, and nobody's: should even this fail, the keeper's end takes it.
+                        let _kept = unlinkat(&self.dir, &*name, UnlinkatFlags::RemoveDir);
+                    });
+                }
+                // A process that a former keeper could not end may still be in it.
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
-    /// Removes an attempt's folder; `EBUSY` while a process of it lives.
-    pub(super) fn remove(&self, leaf: &Leaf) -> Result<(), Errno> {
+    /// Takes back a folder that is empty.
+    pub(super) fn give_back(&mut self, leaf: Leaf) {
+        if leaf.killed || self.has_controllers || self.spare.len() >= SPARE {
+            self.discard(&leaf);
+        } else {
+            self.spare.push(leaf);
+        }
+    }
+
+    /// Removes a folder that no attempt has any more.
+    pub(super) fn discard(&self, leaf: &Leaf) {
+        if let Err(error) = self.remove(leaf) {
+            tracing::warn!(%error, cgroup = leaf.name, "cannot remove a cgroup");
+        }
+    }
+
+    fn remove(&self, leaf: &Leaf) -> Result<(), Errno> {
         match unlinkat(&self.dir, &*leaf.name, UnlinkatFlags::RemoveDir) {
-            Err(Errno::EBUSY) if !self.populated(leaf) => {
+            Err(Errno::EBUSY) if leaf.is_empty() => {
                 // The attempt made cgroups of its own; they are empty too.
                 remove_below(&self.path.join(&leaf.name));
                 unlinkat(&self.dir, &*leaf.name, UnlinkatFlags::RemoveDir)
@@ -107,17 +154,9 @@ impl Base {
         }
     }
 
-    fn populated(&self, leaf: &Leaf) -> bool {
-        self.read(leaf, "cgroup.events").is_none_or(|text| text.contains("populated 1"))
-    }
-
-    /// A descriptor that reports a priority event when the cgroup becomes empty.
-    pub(super) fn watch(&self, leaf: &Leaf) -> Result<OwnedFd, Errno> {
-        self.open_file(leaf, "cgroup.events", OFlag::O_RDONLY)
-    }
-
     /// Kills every process of one attempt.
-    pub(super) fn kill(&self, leaf: &Leaf) {
+    pub(super) fn kill(&self, leaf: &mut Leaf) {
+        leaf.killed = true;
         if let Err(error) = self.write(leaf, "cgroup.kill", b"1")
             && error != Errno::ENOENT
         {
@@ -126,13 +165,10 @@ impl Base {
     }
 
     pub(super) fn usage(&self, leaf: &Leaf) -> CgroupUse {
-        let cpu = self
-            .read(leaf, "cpu.stat")
-            .and_then(|text| Some((field(&text, "user_usec ")?, field(&text, "system_usec ")?)));
         let peak = self.has_memory.then(|| self.read(leaf, "memory.peak")).flatten();
         let io = self.has_io.then(|| self.read(leaf, "io.stat")).flatten();
         CgroupUse {
-            cpu_us: cpu,
+            cpu_us: leaf.cpu_us(),
             peak: peak.and_then(|text| text.trim().parse().ok()),
             io: io.map(|text| (sum(&text, "rbytes="), sum(&text, "wbytes="))),
         }
@@ -175,16 +211,6 @@ impl Base {
         file.read_to_string(&mut text).ok()?;
         Some(text)
     }
-}
-
-/// The folder of one attempt.
-#[derive(Debug)]
-pub(super) struct Leaf {
-    name: String,
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 /// The sum of one figure over all devices.
@@ -235,4 +261,77 @@ pub(super) fn pidfd_signal(handle: &OwnedFd, signal: Signal) -> Result<(), Errno
         libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_usize, 0)
     };
     Errno::result(done).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A base of our own, where cgroups can be made; says so loudly where not.
+    fn base(name: &str) -> Option<Base> {
+        let base = Base::prepare(&format!("test-{name}-{}", std::process::id()));
+        base.inspect_err(|why| println!("NO CGROUP CAN BE MADE HERE: {why}")).ok()
+    }
+
+    #[test]
+    fn untouched_folder_is_used_again() {
+        let Some(mut base) = base("again") else { return };
+        let leaf = base.make().unwrap();
+        let name = leaf.name.clone();
+        base.give_back(leaf);
+        let again = base.make().unwrap();
+        assert_eq!(again.name == name, !base.has_controllers);
+        assert_eq!(again.cpu_us(), Some((0, 0)));
+        base.give_back(again);
+        base.retire();
+        assert!(!base.path.exists());
+    }
+
+    #[test]
+    fn changed_folder_is_not_used_again() {
+        let Some(mut base) = base("changed") else { return };
+        let changes: [fn(&Path); 3] = [
+            |path| fs::create_dir(path.join("inner")).unwrap(),
+            |path| fs::write(path.join("cgroup.freeze"), "1").unwrap(),
+            |path| {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                fs::set_permissions(path, mode).unwrap();
+            },
+        ];
+        for change in changes {
+            let leaf = base.make().unwrap();
+            let path = base.path.join(&leaf.name);
+            change(&path);
+            base.give_back(leaf);
+            let next = base.make().unwrap();
+            assert!(!path.exists() && base.path.join(&next.name) != path);
+            base.discard(&next);
+        }
+        base.retire();
+        assert!(!base.path.exists());
+    }
+
+    #[test]
+    fn killed_folder_is_not_used_again() {
+        let Some(mut base) = base("killed") else { return };
+        let mut leaf = base.make().unwrap();
+        let path = base.path.join(&leaf.name);
+        base.kill(&mut leaf);
+        base.give_back(leaf);
+        assert!(!path.exists());
+        base.retire();
+    }
+
+    #[test]
+    fn folders_of_many_attempts_do_not_stay() {
+        let Some(mut base) = base("many") else { return };
+        let leaves: Vec<Leaf> = (0..SPARE + 5).map(|_| base.make().unwrap()).collect();
+        for leaf in leaves {
+            base.give_back(leaf);
+        }
+        let folders = fs::read_dir(&base.path).unwrap().flatten();
+        assert!(folders.filter(|entry| entry.path().is_dir()).count() <= SPARE);
+        base.retire();
+        assert!(!base.path.exists());
+    }
 }

@@ -403,7 +403,8 @@ impl Control {
         let hello = self.peers.iter().filter(|(slot, _)| self.session != Some(**slot));
         let hello = hello.map(|(_, peer)| peer.since + HELLO).min();
         let linger = self.idle_since.and_then(|since| since.checked_add(self.linger));
-        let next = [alarm, hello, linger, self.quit_by].into_iter().flatten().min();
+        let held = self.peers.values().filter_map(Peer::held_until).min();
+        let next = [alarm, hello, linger, held, self.quit_by].into_iter().flatten().min();
         next.map_or(EpollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(Instant::now());
             let ms = u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(60_000);

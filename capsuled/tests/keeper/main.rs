@@ -4,6 +4,7 @@
 #![expect(clippy::result_large_err, reason = "the error is a report to look at")]
 
 mod attempts;
+mod folders;
 mod harness;
 mod links;
 mod survival;

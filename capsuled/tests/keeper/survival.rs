@@ -169,7 +169,12 @@ fn two_hundred_attempts_leave_nothing() {
         let keeper = Keeper::start(mode);
         let mut daemon = keeper.daemon(1);
         let pid = daemon.welcome.pid;
-        let fds = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        // Folders kept for later attempts are few, and so are their descriptors.
+        let fds = || {
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            let file = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+            file.filter(|path| !path.starts_with("/sys/fs/cgroup")).count()
+        };
         daemon.spawn(1, plan(&["echo", "warm"]));
         daemon.gone(1);
         daemon.ack(1);
@@ -196,7 +201,7 @@ fn two_hundred_attempts_leave_nothing() {
             text.lines().find_map(|l| l.strip_prefix("cgroup ")).filter(|g| !g.is_empty())
         {
             let below = fs::read_dir(group).unwrap().flatten();
-            assert_eq!(below.filter(|e| e.path().is_dir()).count(), 0);
+            assert!(below.filter(|e| e.path().is_dir()).count() <= 16);
         }
         assert!(text.lines().skip(2).all(|line| line.trim().is_empty()), "{text}");
     }

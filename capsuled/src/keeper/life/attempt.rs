@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::keeper) enum Body {
     /// A cgroup, watched for its end once the main process has ended.
-    Cgroup { leaf: Leaf, watch: Option<OwnedFd> },
+    Cgroup { leaf: Leaf, watched: bool },
     /// A reaper.
     Reaper(Reaper),
     /// A reaper that was killed; its orphans are ours now.

@@ -4,6 +4,7 @@ pub(in crate::keeper) mod attempt;
 mod start;
 
 use std::{
+    mem::replace,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -88,7 +89,7 @@ impl Control {
         if let Some(exit) = &mut attempt.exit {
             exit.limit = now + AGAIN;
         }
-        match &attempt.body {
+        match &mut attempt.body {
             Body::Cgroup { leaf, .. } => {
                 if let Some(base) = &self.cgroups {
                     base.kill(leaf);
@@ -135,30 +136,28 @@ impl Control {
         self.settle(slot);
     }
 
-    /// Removes the attempt's cgroup if it is empty; else watches it.
+    /// Gives up the attempt's cgroup if it is empty; else watches it.
     pub(in crate::keeper) fn check_group(&mut self, slot: u64) {
-        let Some(base) = &self.cgroups else { return };
+        let Some(base) = &mut self.cgroups else { return };
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
-        let Body::Cgroup { leaf, watch } = &mut attempt.body else { return };
+        let Body::Cgroup { leaf, watched } = &mut attempt.body else { return };
+        let mut empty = leaf.is_empty();
+        if !empty && !*watched {
+            let event = Token::Group(slot).event(EpollFlags::EPOLLPRI);
+            // Should this fail, the alarm looks again.
+            *watched = self.epoll.add(leaf.events(), event).is_ok();
+            // It may have become empty before the watch began.
+            empty = leaf.is_empty();
+        }
         attempt.group = base.usage(leaf);
-        match base.remove(leaf) {
-            Ok(()) => attempt.body = Body::Gone,
-            Err(Errno::EBUSY) if watch.is_some() => {}
-            Err(_) => match base.watch(leaf) {
-                Ok(fd) => {
-                    let event = Token::Group(slot).event(EpollFlags::EPOLLPRI);
-                    // Should this fail, the alarm looks again.
-                    let _unwatched = self.epoll.add(&fd, event);
-                    if let Some(attempt) = self.attempts.get_mut(&slot)
-                        && let Body::Cgroup { watch, .. } = &mut attempt.body
-                    {
-                        *watch = Some(fd);
-                        // It may have become empty before the watch began.
-                        self.check_group(slot);
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cannot watch a cgroup"),
-            },
+        if empty && let Body::Cgroup { leaf, watched } = replace(&mut attempt.body, Body::Gone) {
+            // What the tree did after its main process, or who killed it, is not known.
+            let plain = |exit: &Exit| !libc::WIFSIGNALED(exit.status);
+            if !watched && attempt.exit.as_ref().is_some_and(plain) {
+                base.give_back(leaf);
+            } else {
+                base.discard(&leaf);
+            }
         }
     }
 
@@ -204,7 +203,7 @@ impl Control {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let main = attempt.pid;
         tracing::error!(task = attempt.key.task, "a reaper was killed; its attempt is killed too");
-        if let Body::Reaper(reaper) = std::mem::replace(&mut attempt.body, Body::Strays) {
+        if let Body::Reaper(reaper) = replace(&mut attempt.body, Body::Strays) {
             self.registry.remove(reaper.pid);
             self.registry.remove(main);
         }

@@ -115,35 +115,35 @@ impl Control {
         }
         let mut grouped = Vec::new();
         for one in prepared {
-            match self.cgroups.as_ref().and_then(|base| base.make(one.key).ok()) {
-                Some((leaf, dir)) => grouped.push((one, leaf, dir)),
+            match self.cgroups.as_mut().and_then(|base| base.make().ok()) {
+                Some(leaf) => grouped.push((one, leaf)),
                 None => self.start_with_reaper(one),
             }
         }
         self.start_in_cgroups(grouped);
     }
 
-    fn start_in_cgroups(&mut self, grouped: Vec<(Prepared, Leaf, OwnedFd)>) {
+    fn start_in_cgroups(&mut self, grouped: Vec<(Prepared, Leaf)>) {
         let (mut waiting, mut starts) = (Vec::new(), Vec::new());
         let (began, began_us) = (Instant::now(), now_us());
-        for (one, leaf, cgroup) in grouped {
+        for (one, leaf) in grouped {
             let Prepared { key, plan, image, pipes, ends, input } = one;
             let stdio = ends.stdio(input.as_ref().unwrap_or(&self.null));
-            starts.push(Start { image, stdio, cgroup });
+            starts.push(Start { image, stdio, cgroup: leaf.dir() });
             waiting.push((leaf, Unstarted { key, plan, pipes, _given: (ends, input) }));
         }
         let results = self.pool.start_all(&mut self.spawner, starts);
         for ((leaf, one), result) in waiting.into_iter().zip(results) {
             match result {
                 Ok(pid) => {
-                    let body = Body::Cgroup { leaf, watch: None };
+                    let body = Body::Cgroup { leaf, watched: false };
                     let attempt = one.started(pid, body, Attribution::Cgroup, (began, began_us));
                     self.tell(Report::Started(started(&attempt)));
                     self.admit(attempt);
                 }
                 Err(failure) => {
-                    if let Some(Err(error)) = self.cgroups.as_ref().map(|base| base.remove(&leaf)) {
-                        tracing::warn!(%error, "cannot remove the cgroup of a failed start");
+                    if let Some(base) = &self.cgroups {
+                        base.discard(&leaf);
                     }
                     let key = one.key;
                     if failure.step == Step::Cgroup {
