@@ -318,3 +318,32 @@ fn size(change: &Change) -> usize {
 
 /// What the store adds to each record: table byte, version, checksum; generously.
 const OVERHEAD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Table;
+
+    #[test]
+    fn batches_keep_their_bounds_and_tear_no_unit() {
+        let change = |key: usize| Change::put(Table::Task, key.to_be_bytes(), vec![0; 3000]);
+        let single: Vec<Change> = (0..170).map(change).collect();
+        let unit = |from| (from..from + 3).map(change).collect::<Vec<_>>();
+        let units: Vec<Vec<Change>> = (0..200).map(|number| unit(1000 + 3 * number)).collect();
+        let batches = batches(single.clone(), units.clone(), 9);
+        let sizes = batches.iter().map(|batch| batch.changes.iter().map(size).sum::<usize>());
+        assert!(sizes.into_iter().all(|bytes| bytes <= MAX_BATCH_BYTES));
+        let all: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
+        assert_eq!(all, single.iter().chain(units.iter().flatten()).collect::<Vec<_>>());
+        for unit in &units {
+            let holds = |batch: &&Batch| unit.iter().any(|change| batch.changes.contains(change));
+            assert_eq!(batches.iter().filter(holds).count(), 1);
+        }
+        let many: Vec<Change> =
+            (0..5000).map(|key| Change::delete(Table::Tick, key.to_string())).collect();
+        let lengths: Vec<usize> =
+            super::batches(many, Vec::new(), 1).iter().map(|batch| batch.changes.len()).collect();
+        assert_eq!(lengths, [MAX_BATCH_CHANGES, 5000 - MAX_BATCH_CHANGES]);
+        assert!(super::batches(Vec::new(), Vec::new(), 1).is_empty());
+    }
+}

@@ -55,6 +55,13 @@ impl Cron {
     /// # Errors
     /// The first field that is wrong, or a date that never comes.
     pub fn parse(text: &str) -> Result<Self, CronError> {
+        let cron = Self::read(text)?;
+        let comes = cron.next_after(Timestamp(0)).is_some();
+        if comes { Ok(cron) } else { Err(CronError::Never(text.trim().to_owned())) }
+    }
+
+    /// Reads what was found to come when it was registered.
+    pub(super) fn read(text: &str) -> Result<Self, CronError> {
         let written = text.trim();
         if written.len() > CRON_MAX {
             return Err(CronError::Long(written.len()));
@@ -83,9 +90,7 @@ impl Cron {
         };
         let either: Result<Vec<_>, _> =
             either.iter().map(|line| cron::Schedule::from_str(line)).collect();
-        let never = || CronError::Never(written.to_owned());
-        let cron = Self { either: either.map_err(|_| never())? };
-        cron.next_after(Timestamp(0)).map(|_| cron).ok_or_else(never)
+        either.map(|either| Self { either }).map_err(|_| CronError::Never(written.to_owned()))
     }
 
     /// The first instant after `now`; `None` = none before the year 2101.

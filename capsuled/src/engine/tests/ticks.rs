@@ -10,7 +10,7 @@ use super::super::{NewRecurrence, ScheduleError, SubmitError};
 use super::{Bench, START, locked, spec};
 use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
-use crate::schedule::{Fire, Outcome, Schedule, TICKS_KEPT};
+use crate::schedule::{Fire, LastTick, Outcome, Schedule, TICKS_KEPT};
 
 const MINUTE: Span = Span::from_secs(60);
 const HOUR: Span = Span::from_secs(3600);
@@ -157,6 +157,7 @@ async fn a_clock_that_is_set_back_fires_nothing_twice() {
     bench.nothing_starts().await;
     assert_eq!(bench.rows(id), before);
     bench.turn_to(-30).await;
+    bench.engine.trigger(id).await.unwrap().unwrap();
     // Another rule that plans the same instants begins after those that had their tick.
     bench.deploy(&[("hourly", "0 0-23 * * *")]).await;
     assert_eq!(bench.handler("hourly").next, Some(full_hour().plus(HOUR).plus(HOUR)));
@@ -306,4 +307,40 @@ async fn ten_thousand_schedules_wait_in_one_line() {
     bench.settle().await;
     let due = bench.engine.book().schedules.iter().filter(|it| it.next == Some(next)).count();
     assert_eq!(due, 0);
+}
+
+/// The store refuses a record that is too long, so the largest recurrence must pass.
+#[tokio::test]
+async fn the_largest_recurrence_fits_its_record() {
+    use capsule_core::spec::*;
+    let bench = Bench::new(1).await;
+    let text = |length: usize| "x".repeat(length);
+    let rest = TEXTS_MAX - LABELS_MAX - NAME_MAX - 3;
+    let task = TaskSpec {
+        app: text(rest),
+        name: text(NAME_MAX),
+        labels: [("k".to_owned(), text(LABELS_MAX - 1))].into(),
+        queue: text(1),
+        owner: text(1),
+        display_name: text(1),
+        retries: RETRIES_MAX,
+        no_retry_exit_codes: vec![i32::MIN; EXIT_CODES_MAX],
+        no_retry_on: vec![FailureClass::Memory; CLASSES_MAX],
+        summary: text(SUMMARY_MAX),
+        ..spec("x")
+    };
+    let payload = vec![0xff; INLINE_PAYLOAD_MAX];
+    let every = Span::from_secs(1);
+    let new = NewRecurrence { spec: task, payload, every, first: None };
+    let id = bench.engine.recur(new).await.unwrap().unwrap().schedule.id;
+    bench.advance(every).await;
+    let largest = Schedule {
+        last: Some(LastTick {
+            planned: Timestamp(i64::MAX),
+            outcome: Outcome::Refused { why: text(200) },
+        }),
+        ..bench.engine.schedule(id).unwrap()
+    };
+    let bytes = minicbor::to_vec(&largest).unwrap().len();
+    assert!(bytes < RECORD_MAX, "{bytes} bytes");
 }

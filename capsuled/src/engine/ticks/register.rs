@@ -4,14 +4,23 @@ use std::collections::BTreeMap;
 
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
+use capsule_core::time::Timestamp;
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
 use super::super::{DISK, PAYLOAD_MAX};
 use super::door::{NewRecurrence, Recurrence, ScheduleError};
-use super::{Origin, Outcome, Schedule, put};
+use super::{Origin, Schedule, put};
 use crate::schedule::{EVERY_MIN, Rule};
 use crate::store::SideKind;
+
+/// The last instant that has had its tick, or was before there was a schedule: later than now
+/// when the clock was set back.
+fn had(schedule: &Schedule) -> Timestamp {
+    let waited = schedule.next.and_then(|next| schedule.rule.last_until(Timestamp(next.0 - 1)));
+    let last = schedule.last.as_ref().map(|last| last.planned);
+    waited.into_iter().chain(last).max().unwrap_or_default()
+}
 
 impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
@@ -49,13 +58,7 @@ impl Group<'_> {
             Some(it) if same(&it) && it.owner == by => return,
             Some(it) if same(&it) => Schedule { owner: by.to_owned(), ..it },
             Some(it) => {
-                let had = it.last.as_ref().map_or(self.now, |last| match last.outcome {
-                    Outcome::Missed { until, .. } => until,
-                    Outcome::Fired { .. } | Outcome::Skipped { .. } | Outcome::Refused { .. } => {
-                        last.planned
-                    }
-                });
-                let next = rule.next_after(self.now.max(had));
+                let next = rule.next_after(self.now.max(had(&it)));
                 let generation = it.generation.saturating_add(1);
                 Schedule { rule, generation, next, ended: None, owner: by.to_owned(), ..it }
             }
