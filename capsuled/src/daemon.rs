@@ -248,7 +248,7 @@ fn fail(ended: Result<Ended, oneshot::error::RecvError>) -> anyhow::Result<()> {
 /// Stops starting, waits a while, then stops what runs; a second Ctrl-C does so at once.
 async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal) {
     drop(engine.drain(true).await);
-    let running = engine.book().slots_used();
+    let running = engine.book().running();
     if running > 0 {
         tracing::info!(running, "waiting for running tasks, Ctrl-C stops them now");
     }
@@ -269,10 +269,10 @@ async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal
     }
 }
 
-/// Waits until no attempt holds a slot.
+/// Waits until no attempt runs.
 async fn idle(engine: &Engine) {
     let mut feed = engine.feed().cursor();
-    while engine.book().slots_used() > 0 {
+    while engine.book().running() > 0 {
         if engine.feed().next(&mut feed).await.is_err() {
             feed = engine.feed().cursor();
         }
