@@ -232,6 +232,12 @@ impl Dispatcher {
                 self.surroundings.clear(task, attempt);
                 link.send(Command::Ack(key(task, attempt)));
             }
+            Effect::Refresh { task, attempt, timeout } => {
+                if !hosts.refresh(task, attempt) {
+                    let (key, deadline_ms) = (key(task, attempt), timeout.0);
+                    link.send(Command::Refresh(wire::Refresh { key, deadline_ms }));
+                }
+            }
             Effect::AppsChanged => hosts.reconcile()?,
         }
         Ok(())

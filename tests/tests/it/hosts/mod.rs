@@ -1,7 +1,7 @@
 //! App hosts, played by a script: what the daemon gives them and what becomes of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use capsule_tests::{Daemon, Home, processes, wait_for};
@@ -57,7 +57,7 @@ impl App {
 
     fn submit(&self, name: &str, file: &str) -> u64 {
         let file = format!("file={file}");
-        self.home.submit([&format!("demo/{name}"), &file])
+        self.home.submit([name, "--param", &file])
     }
 
     fn heard(&self, what: &str) -> usize {
@@ -70,7 +70,7 @@ impl App {
         wait_for("the host begins them", || (self.heard("start") >= begun).then_some(()));
         wait_for("there is one host", || {
             let mut hosts = self.home.processes();
-            hosts.retain(|process| process.command.ends_with(" host"));
+            hosts.retain(|process| process.command.trim_end().ends_with(" host"));
             (hosts.len() == 1).then(|| hosts[0].pid)
         })
     }
@@ -160,10 +160,14 @@ fn a_host_that_cannot_stop_an_attempt_is_killed_for_it() {
     let innocent = app.submit("wait", "go");
     app.host(1);
     let grace = ["--grace", "100ms"];
-    let stuck = app.home.submit([&["demo/stuck"][..], &grace[..]].concat());
+    let stuck = app.home.submit([&["stuck"][..], &grace[..]].concat());
     app.host(2);
     let task = app.home.ended(stuck);
-    assert_eq!((&task["status"], &task["reason"]), (&json!("timeout"), &json!("killed")), "{task}");
+    assert_eq!(
+        (&task["status"], &task["reason"]),
+        (&json!("timeout"), &json!("ran over its timeout 1s, killed")),
+        "{task}"
+    );
     assert_eq!(app.heard(&format!("stacks {stuck} 1")), 1);
     fs::write(app.folder().join("go"), "").unwrap();
     let task = app.home.ended(innocent);
@@ -177,7 +181,7 @@ fn an_old_revisions_host_ends_when_its_attempts_have() {
     let old = app.host(1);
     app.deploy(json!({"handlers": {"message": [""]}, "tasks": [
         {"name": "quick", "async": true, "timeout": 9}]}));
-    let quick = app.home.submit(["demo/quick"]);
+    let quick = app.home.submit(["quick"]);
     assert_eq!(app.home.ended(quick)["status"], "completed");
     assert!(processes::alive(old), "it has something to do");
     fs::write(app.folder().join("go"), "").unwrap();
