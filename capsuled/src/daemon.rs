@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dispatcher::{
     Dispatcher, HostParts, KeeperAccess, NoCalls, PythonSurroundings, Surroundings,
@@ -120,6 +121,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             },
         },
         processes,
+        callbacks: callbacks(),
         quit: quit_told,
     };
     let about = About {
@@ -365,6 +367,13 @@ fn runtime_dir() -> PathBuf {
         Some(dir) => PathBuf::from(dir).join("capsule"),
         None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
     }
+}
+
+/// Without threads the daemon runs all the same.
+fn callbacks() -> Option<Callbacks> {
+    Callbacks::start()
+        .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
+        .ok()
 }
 
 /// Where app hosts speak to the daemon of this store.

@@ -214,6 +214,13 @@ pub enum Effect {
         /// Its time limit.
         timeout: Span,
     },
+    /// A task has ended whose definition wants that told.
+    Callback {
+        /// The task.
+        task: Box<Task>,
+        /// To whom.
+        url: String,
+    },
     /// Other revisions are in force.
     AppsChanged,
     /// The verdict is durable.
