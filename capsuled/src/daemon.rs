@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::appdata::AppData;
 use crate::bridge::Bridge;
+use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
 use crate::deploying::Deployer;
 use crate::dispatcher::{Dispatcher, HostParts, KeeperAccess, PythonSurroundings, Surroundings};
@@ -120,6 +121,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             },
         },
         processes,
+        callbacks: callbacks(),
         quit: quit_told,
     };
     let about = About {
@@ -261,7 +263,7 @@ fn fail(ended: Result<Ended, oneshot::error::RecvError>) -> anyhow::Result<()> {
 /// Stops starting, waits a while, then stops what runs; a second Ctrl-C does so at once.
 async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal) {
     drop(engine.drain(true).await);
-    let running = engine.book().slots_used();
+    let running = engine.book().running();
     if running > 0 {
         tracing::info!(running, "waiting for running tasks, Ctrl-C stops them now");
     }
@@ -282,10 +284,10 @@ async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal
     }
 }
 
-/// Waits until no attempt holds a slot.
+/// Waits until no attempt runs.
 async fn idle(engine: &Engine) {
     let mut feed = engine.feed().cursor();
-    while engine.book().slots_used() > 0 {
+    while engine.book().running() > 0 {
         if engine.feed().next(&mut feed).await.is_err() {
             feed = engine.feed().cursor();
         }
@@ -328,6 +330,13 @@ fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("the keeper did not start ({}): {}", output.status, said.trim())))
+}
+
+/// Without threads the daemon runs all the same.
+fn callbacks() -> Option<Callbacks> {
+    Callbacks::start()
+        .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
+        .ok()
 }
 
 /// Where app hosts speak to the daemon of this store.

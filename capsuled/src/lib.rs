@@ -4,6 +4,7 @@ pub mod appdata;
 pub mod apps;
 pub mod book;
 pub mod bridge;
+pub mod callback;
 pub mod clock;
 pub mod daemon;
 pub mod database;

@@ -29,6 +29,7 @@ pub use self::python::PythonSurroundings;
 use self::report::micros;
 use crate::apps::Runner;
 use crate::book::Keeper;
+use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
@@ -68,6 +69,8 @@ pub struct Dispatcher {
     pub surroundings: Surroundings,
     /// What the keeper runs besides attempts.
     pub processes: Processes,
+    /// Tells the ends of tasks to those who asked for that.
+    pub callbacks: Option<Callbacks>,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
@@ -231,6 +234,17 @@ impl Dispatcher {
                 }
                 self.surroundings.clear(task, attempt);
                 link.send(Command::Ack(key(task, attempt)));
+            }
+            Effect::Refresh { task, attempt, timeout } => {
+                if !hosts.refresh(task, attempt) {
+                    let (key, deadline_ms) = (key(task, attempt), timeout.0);
+                    link.send(Command::Refresh(wire::Refresh { key, deadline_ms }));
+                }
+            }
+            Effect::Callback { task, url } => {
+                if let Some(callbacks) = &self.callbacks {
+                    callbacks.tell(url, report::told(&task));
+                }
             }
             Effect::AppsChanged => hosts.reconcile()?,
         }

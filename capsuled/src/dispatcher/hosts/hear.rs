@@ -9,6 +9,7 @@ use capsule_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Blame, Limits};
+use super::slot::Host;
 use super::{Hosts, Note, Place, Raised};
 use crate::dispatcher::heard::keep;
 use crate::dispatcher::report::micros;
@@ -19,6 +20,8 @@ use crate::runner::host::{Ended, Event, FromHost, Hello, HostError, Known, Log, 
 /// Between SIGTERM and SIGKILL of a host that does not stop an attempt: time to write its stacks,
 /// and for the others to be put back.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(3);
+/// How long a host may take to write its stacks.
+const STACKS: Duration = Duration::from_millis(300);
 /// The attempt number of what a host says of itself; its raw output has the number 1.
 pub(super) const OWN_LOG: u32 = 2;
 
@@ -258,24 +261,28 @@ impl Hosts {
                 self.bury(&place)?;
                 continue;
             }
-            if host.quitting.is_some_and(|until| until <= now) && !host.doomed {
+            blame(host, now);
+            let due = host.quitting.is_some_and(|at| at <= now);
+            if !host.doomed && (due || host.doom_at.is_some_and(|at| at <= now)) {
                 host.doom(LAST_GRACE);
-            }
-            for ((task, attempt), found) in &mut host.attempts {
-                let over = found.deadline.is_some_and(|at| at <= now);
-                if !over || found.reported || found.blamed.is_some() {
-                    continue;
-                }
-                tracing::warn!(task.id = task.0, "its host cannot stop it, so the host is killed");
-                let cancelled = found.cancel.is_some();
-                found.blamed = Some(if cancelled { Blame::Cancel } else { Blame::Timeout });
-                if let Some(sender) = &host.sender {
-                    sender.send(ToHost::Stacks { task: task.0, attempt: attempt.0 });
-                }
-                host.doomed = true;
-                host.process.stop(LAST_GRACE);
             }
         }
         Ok(())
+    }
+}
+
+/// Has a host killed for attempts that it does not stop.
+fn blame(host: &mut Host, now: Instant) {
+    for ((task, attempt), found) in &mut host.attempts {
+        let over = found.deadline.is_some_and(|at| at <= now);
+        if !over || found.reported || found.blamed.is_some() {
+            continue;
+        }
+        tracing::warn!(task.id = task.0, "its host cannot stop it, so the host is killed");
+        found.blamed = Some(if found.cancel.is_some() { Blame::Cancel } else { Blame::Timeout });
+        if let Some(sender) = &host.sender {
+            sender.send(ToHost::Stacks { task: task.0, attempt: attempt.0 });
+        }
+        host.doom_at = host.doom_at.or(now.checked_add(STACKS));
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Host {
     pub(super) failed: Option<Raised>,
     /// It was told to end; when it is killed for not doing so.
     pub(super) quitting: Option<Instant>,
+    /// When it is killed: its stacks are written before.
+    pub(super) doom_at: Option<Instant>,
     /// It is being killed.
     pub(super) doomed: bool,
     /// Its process has ended; when that is settled even if its connection still seems open.
@@ -92,8 +94,9 @@ impl Slot {
         let attempts = host.attempts.values().filter(|attempt| !attempt.reported);
         let deadline = attempts.filter(|a| a.blamed.is_none()).filter_map(|a| a.deadline).min();
         let quitting = host.quitting.filter(|_| !host.doomed);
+        let doom = host.doom_at.filter(|_| !host.doomed);
         let died = host.died.as_ref().map(|(_, until)| *until);
-        [deadline, quitting, died].into_iter().flatten().min()
+        [deadline, quitting, doom, died].into_iter().flatten().min()
     }
 
     /// This attempt waits here, or the host has it.
@@ -133,7 +136,8 @@ impl Slot {
     /// The way to a host that takes attempts now, and what it has.
     pub(super) fn ready(&mut self) -> Option<(&Sender, &mut Attempts)> {
         let host = self.host.as_mut()?;
-        let takes = host.ready && host.quitting.is_none() && !host.doomed && host.died.is_none();
+        let ends = host.quitting.or(host.doom_at).is_some() || host.doomed || host.died.is_some();
+        let takes = host.ready && !ends;
         Some((host.sender.as_ref().filter(|_| takes)?, &mut host.attempts))
     }
 
@@ -169,6 +173,7 @@ impl Host {
             adopted,
             failed: None,
             quitting: None,
+            doom_at: None,
             doomed: false,
             died: None,
             log: None,
