@@ -5,7 +5,7 @@ use capsule_proto::v1;
 use serde_json::{Map, Value};
 
 use super::peer::Peer;
-use crate::apps::{Apps, Definition, Given};
+use crate::apps::{Apps, Definition, Given, Kind};
 use crate::engine::Engine;
 use crate::rpc::status::Refused;
 use crate::text::{bounded, distance};
@@ -21,6 +21,12 @@ pub(in crate::rpc) fn work(
     let app = find(&apps, &call.app, &call.task)?;
     let definition =
         apps.definition(&app, &call.task).ok_or_else(|| unknown_task(&apps, &app, &call.task))?;
+    if definition.kind == Kind::Tick {
+        let message = format!("{} is the handler of a schedule: only its ticks run it", call.task);
+        return Err(
+            Refused::invalid(message).hint(format!("capsule schedule trigger {}", call.task))
+        );
+    }
     let in_force = apps.get(&app).and_then(|app| app.in_force());
     let revision = in_force.map_or(0, |revision| revision.number);
     let uid = in_force.map_or(peer.uid, |revision| revision.uid);
@@ -146,7 +152,9 @@ pub(in crate::rpc) fn unknown_task(apps: &Apps, app: &str, task: &str) -> Refuse
         .iter()
         .filter(|(name, _)| app.is_empty() || *name == app)
         .filter_map(|(_, known)| known.in_force())
-        .flat_map(|revision| revision.definitions.keys());
+        .flat_map(|revision| revision.definitions.values())
+        .filter(|definition| definition.kind == Kind::Task)
+        .map(|definition| &definition.name);
     let near =
         known.map(|name| (distance(name, task), name)).min().filter(|(edits, _)| *edits <= 2);
     let hint = match near {
