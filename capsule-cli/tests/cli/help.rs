@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 40] = [
+const VERBS: [&[&str]; 45] = [
     &[],
     &["submit"],
     &["run"],
@@ -30,6 +30,11 @@ const VERBS: [&[&str]; 40] = [
     &["app", "revisions"],
     &["app", "rollback"],
     &["app", "remove"],
+    &["serve"],
+    &["secret"],
+    &["secret", "set"],
+    &["secret", "list"],
+    &["secret", "rm"],
     &["tasks"],
     &["queue"],
     &["queue", "list"],

@@ -5,4 +5,5 @@ pub(crate) mod deploy;
 mod entry;
 mod python;
 pub(crate) mod secret;
+pub(crate) mod serve;
 pub(crate) mod tasks;
