@@ -189,6 +189,8 @@ pub(crate) enum Verb {
     Prune(change::prune::PruneArgs),
     /// Register the tasks of an app or a manifest; a changed one becomes the next revision
     Deploy(apps::deploy::DeployArgs),
+    /// Run an app where it lies and deploy it again with every save
+    Serve(apps::serve::ServeArgs),
     /// Show deployed apps, go back to an earlier revision, remove
     #[command(subcommand)]
     App(apps::app::AppVerb),

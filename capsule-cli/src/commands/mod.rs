@@ -183,6 +183,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Deploy(args) => Box::pin(args.run(context)).await,
         Verb::App(args) => Box::pin(args.run(context)).await,
         Verb::Tasks(args) => Box::pin(args.run(context)).await,
+        Verb::Serve(args) => Box::pin(args.run(context)).await,
         Verb::Secret(verb) => Box::pin(verb.run(context)).await,
         Verb::Schedule(args) => Box::pin(args.run(context)).await,
         Verb::Queue(args) => Box::pin(args.run(context)).await,

@@ -498,7 +498,12 @@ impl Apps for Served {
             widget("task_board", "Background work", Some(board)),
         ];
         let page = PageView { name: "Tasks".to_owned(), widgets, ..PageView::default() };
-        Ok(Response::new(PagesReply { app: "leads".to_owned(), revision: 7, pages: vec![page] }))
+        Ok(Response::new(PagesReply {
+            app: "leads".to_owned(),
+            revision: 7,
+            pages: vec![page],
+            ticks: Vec::new(),
+        }))
     }
 
     async fn set_secret(

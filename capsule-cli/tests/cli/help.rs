@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 46] = [
+const VERBS: [&[&str]; 52] = [
     &[],
     &["submit"],
     &["run"],
@@ -31,6 +31,11 @@ const VERBS: [&[&str]; 46] = [
     &["app", "revisions"],
     &["app", "rollback"],
     &["app", "remove"],
+    &["serve"],
+    &["secret"],
+    &["secret", "set"],
+    &["secret", "list"],
+    &["secret", "rm"],
     &["tasks"],
     &["schedule"],
     &["schedule", "list"],

@@ -169,3 +169,51 @@ fn why_board_and_events() {
     let ended = fake.run(&["events", "--snapshot", "--task", "report", "--json=event"]);
     assert_eq!(ended.out, "{\"event\":\"task\"}\n{\"event\":\"ready\"}\n{\"event\":\"removed\"}\n");
 }
+
+#[test]
+fn an_app_is_named_by_its_file() {
+    let fake = Fake::start();
+    let dir = fake.path("project");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("app.py"), "").unwrap();
+    let entry = format!("{}/app.py:app", dir.display());
+    let ended = fake.run(&["deploy", &entry, "--strict"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let dir = dir.canonicalize().unwrap();
+    assert_eq!(
+        fake.lock().heard.last().unwrap(),
+        &format!("deploy app.py:app in {}", dir.display())
+    );
+    let ended = fake.run(&["deploy", &format!("{}/app.py", dir.display())]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("app.py:app"), "{}", ended.err);
+}
+
+#[test]
+fn a_page_shows_its_boards_and_names_the_rest() {
+    let fake = Fake::start();
+    fake.lock().tasks.push(task(7, "report", Status::Completed));
+    let ended = fake.run(&["board", "--page", "tasks", "--once"]);
+    let expected = "Tasks\ntext Hello\n\nBackground work\nNow 0                                              \
+                    Other 1\n                                                   7 report\n";
+    assert!(ended.out.starts_with(expected), "{}", ended.out);
+    assert!(ended.out.contains("completed · "), "{}", ended.out);
+    let ended = fake.run(&["board", "--page", "Tasks", "--json=page"]);
+    assert_eq!(ended.out, "{\"page\":\"Tasks\"}\n");
+    assert_eq!(fake.run(&["board", "--pages", "-q"]).out, "Tasks\n");
+    let ended = fake.run(&["board", "--page", "Nope"]);
+    assert_eq!(ended.code, 4);
+    assert!(ended.err.contains("it has Tasks"), "{}", ended.err);
+}
+
+#[test]
+fn a_secret_comes_from_stdin_and_is_never_shown() {
+    let fake = Fake::start();
+    let ended = fake.run_with(&["secret", "set", "API_KEY"], "k e y\n");
+    assert_eq!((ended.code, ended.out.as_str()), (0, "set API_KEY\n"));
+    assert_eq!(fake.lock().heard.last().unwrap(), "secret API_KEY=k e y");
+    let ended = fake.run(&["secret", "list"]);
+    assert!(ended.out.contains("API_KEY  ••••••••"), "{}", ended.out);
+    assert_eq!(fake.run(&["secret", "rm", "API_KEY"]).code, 0);
+    assert_eq!(fake.run(&["secret", "rm", "OTHER"]).code, 4);
+}

@@ -88,7 +88,15 @@ impl Definition {
     pub fn arguments(&self, given: &Given) -> Result<Map<String, Value>, ArgumentError> {
         let mut arguments = self.payload(&given.payload)?;
         for (name, value, is_json) in &given.params {
-            let param = self.param(name)?;
+            let param = match self.param(name) {
+                Ok(param) => param,
+                Err(error) => {
+                    let name = self.other(name, error)?;
+                    arguments
+                        .insert(name, if *is_json { other_json(value)? } else { loose(value) });
+                    continue;
+                }
+            };
             let value = if *is_json {
                 let parsed = serde_json::from_str(value).map_err(|_| param.wrong(value))?;
                 param.check(&parsed, &given.cwd)?
@@ -107,7 +115,11 @@ impl Definition {
     /// The first thing that no longer fits.
     pub fn refit(&self, arguments: &Map<String, Value>) -> Result<(), ArgumentError> {
         for (name, value) in arguments {
-            self.param(name)?.check(value, "/")?;
+            match self.param(name) {
+                Ok(param) if value.is_null() && !param.required => {}
+                Ok(param) => drop(param.check(value, "/")?),
+                Err(error) => drop(self.other(name, error)?),
+            }
         }
         self.complete(arguments.clone()).map(drop)
     }
@@ -123,7 +135,13 @@ impl Definition {
             return Err(ArgumentError::Payload("it is another kind of JSON".to_owned()));
         };
         for (name, value) in object {
-            let param = self.param(&name)?;
+            let param = match self.param(&name) {
+                Ok(param) => param,
+                Err(error) => {
+                    arguments.insert(self.other(&name, error)?, value);
+                    continue;
+                }
+            };
             if value.is_null() && !param.required {
                 continue;
             }
@@ -138,7 +156,9 @@ impl Definition {
     ) -> Result<Map<String, Value>, ArgumentError> {
         let mut complete = Map::new();
         for param in &self.params {
-            match arguments.remove(&param.name).or_else(|| param.default.clone()) {
+            // Of a program, what is not given is not there; of Python, its own default holds then.
+            let default = || param.default.clone().filter(|default| !default.is_null());
+            match arguments.remove(&param.name).or_else(default) {
                 Some(value) => {
                     complete.insert(param.name.clone(), value);
                 }
@@ -149,7 +169,18 @@ impl Definition {
                 None => {}
             }
         }
+        if self.more_params {
+            complete.extend(arguments);
+        }
         Ok(complete)
+    }
+
+    /// A name that no parameter has, if any other is taken; as Python spells it.
+    fn other(&self, name: &str, unknown: ArgumentError) -> Result<String, ArgumentError> {
+        let name = name.replace('-', "_");
+        let starts = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        let fits = starts && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if self.more_params && fits { Ok(name) } else { Err(unknown) }
     }
 
     fn flags(
@@ -160,6 +191,7 @@ impl Definition {
     ) -> Result<(), ArgumentError> {
         let mut words = raw.iter();
         let mut seen: Vec<&str> = Vec::new();
+        let mut others: Vec<String> = Vec::new();
         while let Some(word) = words.next() {
             let Some(flag) = word.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
                 return Err(ArgumentError::Stray(word.clone()));
@@ -168,7 +200,22 @@ impl Definition {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (flag, None),
             };
-            let (param, negated) = self.flag_param(name)?;
+            let (param, negated) = match self.flag_param(name) {
+                Ok(found) => found,
+                Err(error) => {
+                    let name = self.other(name, error)?;
+                    if arguments.contains_key(&name) && others.contains(&name) {
+                        return Err(ArgumentError::Twice(name));
+                    }
+                    let text = inline.or_else(|| words.next().cloned()).ok_or_else(|| {
+                        let (name, wants) = (name.clone(), "text or JSON".to_owned());
+                        ArgumentError::NoValue { name, wants }
+                    })?;
+                    arguments.insert(name.clone(), loose(&text));
+                    others.push(name);
+                    continue;
+                }
+            };
             let value = match (param.kind, inline) {
                 (ParamKind::Bool, None) => Value::Bool(!negated),
                 (_, Some(_)) if negated => return Err(param.wrong(word)),
@@ -235,6 +282,7 @@ impl Param {
             ParamKind::Float => "a number",
             ParamKind::Bool => "true or false",
             ParamKind::List => "a text (again for more)",
+            ParamKind::Json if self.loose => "text or JSON",
             ParamKind::Json => "JSON",
             ParamKind::Path => "a path",
             ParamKind::Datetime => "a time as 2026-12-01T09:00:00Z",
@@ -269,6 +317,7 @@ impl Param {
                 Ok(Value::Array(items)) => Value::Array(items),
                 Ok(_) | Err(_) => Value::Array(vec![Value::String(text.to_owned())]),
             },
+            ParamKind::Json if self.loose => loose(text),
             ParamKind::Json => serde_json::from_str(text).map_err(|_| wrong())?,
         };
         self.check(&value, cwd)
@@ -311,6 +360,15 @@ impl Param {
         };
         if fits { Ok(checked) } else { Err(wrong()) }
     }
+}
+
+/// JSON, or text when it is none.
+fn loose(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn other_json(text: &str) -> Result<Value, ArgumentError> {
+    serde_json::from_str(text).map_err(|error| ArgumentError::Payload(error.to_string()))
 }
 
 /// An instant in RFC 3339; a time without a zone is UTC.

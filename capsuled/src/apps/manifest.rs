@@ -275,6 +275,7 @@ fn param(place: &Place<'_>, name: String, value: toml::Value) -> Result<Param, M
     let mut param = Param {
         name,
         kind,
+        loose: false,
         required: table.required.unwrap_or(false),
         default: None,
         choices: choices.collect(),

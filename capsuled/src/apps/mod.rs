@@ -163,6 +163,8 @@ pub struct Param {
     pub name: String,
     /// What fits.
     pub kind: ParamKind,
+    /// Text that is no JSON fits too: nothing says what it is.
+    pub loose: bool,
     /// It must be given.
     pub required: bool,
     /// What it is when it is not given.
@@ -317,8 +319,13 @@ impl Definition {
         arguments: &serde_json::Map<String, Value>,
     ) -> Result<Option<String>, capsule_core::lock::LockError> {
         let Some(template) = &self.lock else { return Ok(None) };
-        let key =
-            Template::parse(template)?.render(|name| arguments.get(name).map(command::text_of))?;
+        // As Python formats what is left at its default.
+        let left = |name: &str| {
+            let param = self.params.iter().find(|param| param.name == name)?;
+            (param.default == Some(Value::Null)).then(|| "None".to_owned())
+        };
+        let value = |name: &str| arguments.get(name).map(command::text_of).or_else(|| left(name));
+        let key = Template::parse(template)?.render(value)?;
         Ok(Some(key))
     }
 }

@@ -77,7 +77,8 @@ pub(super) async fn introspect(
     let end = children.run(plan, "introspection").await?;
     if !end.is_good() {
         let what = format!("importing the app with {}", program.display());
-        return Err(DeployError::Crashed { what, how: end.how(), output: end.output });
+        let output = end.output.iter().map(|line| without(line, dir)).collect();
+        return Err(DeployError::Crashed { what, how: end.how(), output });
     }
     let crashed = |how: String| DeployError::Crashed {
         what: "importing the app".to_owned(),
@@ -95,9 +96,35 @@ pub(super) async fn introspect(
         return Err(crashed("left a description of another kind".to_owned()));
     };
     match object.remove("error") {
-        Some(fault) => Ok(Seen::Fault(serde_json::from_value(fault).unwrap_or_default())),
+        Some(fault) => {
+            let mut fault: Fault = serde_json::from_value(fault).unwrap_or_default();
+            fault.traceback = without(&own_frames(&fault.traceback), dir);
+            Ok(Seen::Fault(fault))
+        }
         None => Ok(Seen::Described(object)),
     }
+}
+
+/// Paths as the app's author knows them: the copy goes away.
+fn without(text: &str, dir: &Path) -> String {
+    text.replace(&format!("{}/", dir.display()), "")
+}
+
+/// A traceback without the frames of the import system.
+fn own_frames(traceback: &str) -> String {
+    let mut shown = String::new();
+    let mut foreign = false;
+    for line in traceback.lines() {
+        if line.starts_with("  File ") || !line.starts_with("    ") {
+            let file = line.split('"').nth(1).unwrap_or_default();
+            foreign = file.starts_with("<frozen ") || file.ends_with("/importlib/__init__.py");
+        }
+        if !foreign {
+            shown.push_str(line);
+            shown.push('\n');
+        }
+    }
+    shown
 }
 
 /// A plan of a child of ours: a short environment of our own, and what is given.
@@ -123,5 +150,22 @@ pub(super) fn plan(
         deadline_ms,
         grace_ms: 1000,
         ..Plan::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceback_shows_the_apps_own_frames() {
+        let text = "Traceback (most recent call last):\n  \
+            File \"/usr/lib/python3.11/importlib/__init__.py\", line 1, in x\n    return 1\n           ^\n  \
+            File \"<frozen importlib._bootstrap>\", line 2, in y\n  \
+            File \"/s/copy/app.py\", line 3, in <module>\n    import z\nImportError: z\n";
+        let shown = without(&own_frames(text), Path::new("/s/copy"));
+        let expected = "Traceback (most recent call last):\n  \
+            File \"app.py\", line 3, in <module>\n    import z\nImportError: z\n";
+        assert_eq!(shown, expected);
     }
 }

@@ -117,6 +117,12 @@ impl Apps for Api {
             app: name,
             revision: revision.number,
             pages: revision.python.as_deref().map(python::pages).unwrap_or_default(),
+            ticks: revision
+                .definitions
+                .values()
+                .filter(|definition| definition.kind == Kind::Tick)
+                .map(|definition| definition.name.clone())
+                .collect(),
         }))
     }
 

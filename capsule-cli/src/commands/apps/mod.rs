@@ -6,4 +6,5 @@ mod entry;
 mod python;
 pub(crate) mod schedule;
 pub(crate) mod secret;
+pub(crate) mod serve;
 pub(crate) mod tasks;

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
+use super::page;
 use crate::args::filter::FilterArgs;
 use crate::client::Client;
 use crate::commands::Context;
@@ -19,7 +20,7 @@ use crate::ui::task::{ended, listing};
 use crate::ui::{Ui, shape};
 
 /// Tasks that the board keeps.
-const TASKS: u32 = 1000;
+pub(super) const TASKS: u32 = 1000;
 /// Changes that come together are drawn together.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -27,11 +28,19 @@ const PAUSE: Duration = Duration::from_millis(30);
 ///
 /// Ctrl-C leaves the board; the tasks go on.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  capsule board --task sync_leads\n  capsule board --once")]
+#[command(
+    after_help = "Examples:\n  capsule board --task sync_leads\n  capsule board --once\n  capsule board --page Tasks"
+)]
 pub(crate) struct BoardArgs {
     /// Print the board once, as text
     #[arg(long)]
     once: bool,
+    /// Show this page of the app
+    #[arg(long, value_name = "NAME")]
+    page: Option<String>,
+    /// List the pages of the app
+    #[arg(long, conflicts_with = "page")]
+    pages: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -76,13 +85,19 @@ impl Tasks {
     }
 
     /// Newest first.
-    fn newest(&self) -> impl Iterator<Item = &TaskView> {
+    pub(super) fn newest(&self) -> impl Iterator<Item = &TaskView> {
         self.by_id.values().rev()
     }
 }
 
 impl BoardArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        if self.pages {
+            return page::list(context).await;
+        }
+        if let Some(name) = &self.page {
+            return page::show(context, name, self.once).await;
+        }
         let client = context.client().await?;
         let filter = self.filter.message(context.app());
         let statuses = filter.statuses.clone();
@@ -138,7 +153,7 @@ pub(crate) async fn watch_list(
     Ok(Exit::Done)
 }
 
-async fn watch(
+pub(super) async fn watch(
     client: &Client,
     filter: Filter,
     limit: u32,
@@ -157,7 +172,10 @@ async fn next(
     }
 }
 
-async fn snapshot(client: &Client, stream: &mut Streaming<WatchEvent>) -> Result<Tasks, CliError> {
+pub(super) async fn snapshot(
+    client: &Client,
+    stream: &mut Streaming<WatchEvent>,
+) -> Result<Tasks, CliError> {
     let mut tasks = Tasks::default();
     while !tasks.ready {
         let Some(event) = next(client, stream).await? else { break };
@@ -167,7 +185,7 @@ async fn snapshot(client: &Client, stream: &mut Streaming<WatchEvent>) -> Result
 }
 
 /// Draws after each change, until Ctrl-C.
-async fn redraw(
+pub(super) async fn redraw(
     context: &Context,
     client: &Client,
     mut stream: Streaming<WatchEvent>,

@@ -3,6 +3,7 @@
 pub(crate) mod board;
 pub(crate) mod events;
 pub(crate) mod list;
+mod page;
 pub(crate) mod result;
 pub(crate) mod show;
 pub(crate) mod tail;

@@ -1,5 +1,6 @@
 //! The board: a column for each status, a card for each task.
 
+use anstyle::Style;
 use capsule_proto::v1::{Status, TaskView};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -26,19 +27,41 @@ const WIDTH: usize = 100;
 /// Cards of a column without a terminal.
 const CARDS: usize = 20;
 
+/// A column of a board.
+#[derive(Debug)]
+pub(crate) struct Column<'a> {
+    /// Its label, drawn as it is.
+    pub(crate) label: String,
+    pub(crate) style: Style,
+    /// Newest first.
+    pub(crate) tasks: Vec<&'a TaskView>,
+    /// Cards say their status.
+    pub(crate) mixed: bool,
+}
+
 /// The board as text, newest tasks first; `rows` is the height of the terminal.
 pub(crate) fn render(ui: &Ui, tasks: &[&TaskView], rows: Option<usize>) -> String {
-    let columns: Vec<(Status, Vec<&TaskView>)> = ORDER
+    let columns: Vec<Column<'_>> = ORDER
         .into_iter()
-        .map(|status| {
-            (status, tasks.iter().copied().filter(|task| task.status() == status).collect())
+        .map(|status| (status, tasks.iter().copied().filter(move |task| task.status() == status)))
+        .map(|(status, cards)| (status, cards.collect::<Vec<_>>()))
+        .filter(|(status, cards)| always(*status) || !cards.is_empty())
+        .map(|(status, tasks)| Column {
+            label: word(status).to_uppercase(),
+            style: color::of(status),
+            tasks,
+            mixed: false,
         })
-        .filter(|(status, cards): &(Status, Vec<&TaskView>)| always(*status) || !cards.is_empty())
         .collect();
+    render_columns(ui, &columns, rows)
+}
+
+/// Columns beside each other; below each other where the terminal is narrow.
+pub(crate) fn render_columns(ui: &Ui, columns: &[Column<'_>], rows: Option<usize>) -> String {
     let width = ui.width.unwrap_or(WIDTH);
     let each = (width + 2) / columns.len().max(1);
     if each < NARROWEST + 2 {
-        return stacked(ui, &columns, width, rows);
+        return stacked(ui, columns, width, rows);
     }
     let room = rows.map_or(CARDS, |rows| rows.saturating_sub(1));
     let drawn: Vec<Vec<(String, usize)>> =
@@ -64,17 +87,13 @@ const fn always(status: Status) -> bool {
 }
 
 /// Lines of a column with their widths: the head, then two lines for each card.
-fn cards(
-    ui: &Ui,
-    (status, tasks): &(Status, Vec<&TaskView>),
-    width: usize,
-    room: usize,
-) -> Vec<(String, usize)> {
-    let head = table::cut(&format!("{} {}", word(*status).to_uppercase(), tasks.len()), width);
-    let mut lines = vec![(ui.paint(color::of(*status).bold(), &head), head.width())];
+fn cards(ui: &Ui, column: &Column<'_>, width: usize, room: usize) -> Vec<(String, usize)> {
+    let Column { label, style, tasks, mixed } = column;
+    let head = table::cut(&format!("{label} {}", tasks.len()), width);
+    let mut lines = vec![(ui.paint(style.bold(), &head), head.width())];
     let fits = room.saturating_sub(1) / 2;
     for task in tasks.iter().take(fits) {
-        let (first, second) = card(ui, task);
+        let (first, second) = card(ui, task, *mixed);
         let (first, second) = (table::cut(&first, width), table::cut(&second, width));
         let widths = (first.width(), second.width());
         lines.push((first, widths.0));
@@ -89,12 +108,15 @@ fn cards(
 }
 
 /// The two lines of a card.
-fn card(ui: &Ui, task: &TaskView) -> (String, String) {
+fn card(ui: &Ui, task: &TaskView, mixed: bool) -> (String, String) {
     let name = if task.display_name.is_empty() { &task.name } else { &task.display_name };
     let first = format!("{} {}", task.id, escape::line(name));
     let running = matches!(task.status(), Status::Running | Status::Claimed);
     let until = task.ended_us.or(running.then_some(ui.times.now.as_microsecond()));
     let mut parts = Vec::new();
+    if mixed {
+        parts.push(word(task.status()).to_owned());
+    }
     match (task.started_us, until) {
         (Some(from), Some(to)) => parts.push(time::between(from, to)),
         _ => parts.push(ui.times.told(task.created_us)),
@@ -113,20 +135,15 @@ fn card(ui: &Ui, task: &TaskView) -> (String, String) {
 }
 
 /// A narrow terminal gets the columns below each other, one line for each task.
-fn stacked(
-    ui: &Ui,
-    columns: &[(Status, Vec<&TaskView>)],
-    width: usize,
-    rows: Option<usize>,
-) -> String {
+fn stacked(ui: &Ui, columns: &[Column<'_>], width: usize, rows: Option<usize>) -> String {
     let room = rows.unwrap_or(usize::MAX) / columns.len().max(1);
     let mut text = String::new();
-    for (status, tasks) in columns {
-        let head = table::cut(&format!("{} {}", word(*status).to_uppercase(), tasks.len()), width);
-        text.push_str(&ui.paint(color::of(*status).bold(), &head));
+    for Column { label, style, tasks, mixed } in columns {
+        let head = table::cut(&format!("{label} {}", tasks.len()), width);
+        text.push_str(&ui.paint(style.bold(), &head));
         text.push('\n');
         for task in tasks.iter().take(room.saturating_sub(1).min(CARDS)) {
-            let (first, second) = card(ui, task);
+            let (first, second) = card(ui, task, *mixed);
             text.push_str(&table::cut(&format!("  {first}{second}"), width));
             text.push('\n');
         }

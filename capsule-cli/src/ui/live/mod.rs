@@ -4,4 +4,5 @@ pub(crate) mod board;
 pub(crate) mod card;
 pub(crate) mod line;
 pub(crate) mod log;
+pub(crate) mod page;
 pub(crate) mod screen;

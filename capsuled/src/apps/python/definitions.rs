@@ -51,9 +51,16 @@ struct TaskParam {
     #[serde(default)]
     default: Value,
     #[serde(default)]
-    choices: Vec<String>,
+    choices: Vec<Value>,
     #[serde(default)]
     help: String,
+    /// The app says its type.
+    #[serde(default = "yes")]
+    annotated: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A described schedule: its handler is run like a task.
@@ -175,9 +182,10 @@ fn read_param(place: &Place, param: TaskParam) -> Result<Param, DescriptionError
     Ok(Param {
         name: param.name,
         kind,
+        loose: kind == ParamKind::Json && !param.annotated,
         required: param.required,
         default,
-        choices: param.choices,
+        choices: param.choices.iter().map(crate::apps::command::text_of).collect(),
         help: param.help,
     })
 }

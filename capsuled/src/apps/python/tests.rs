@@ -48,3 +48,40 @@ fn what_makes_no_sense_is_named_with_its_place() {
     let newer = read(r#"{"format":2,"app":"x"}"#).expect_err("it may mean anything");
     assert_eq!(newer, DescriptionError::Newer(2));
 }
+
+fn given(raw: &str, payload: &str) -> crate::apps::Given {
+    let raw = raw.split_whitespace().map(str::to_owned).collect();
+    crate::apps::Given { raw, payload: payload.to_owned(), ..Default::default() }
+}
+
+const OPEN: &str = r#"{"name":"t","var_kwargs":true,"params":[
+    {"name":"owner","type":"str","has_default":true,"default":null},
+    {"name":"level","type":"int","choices":[1,2],"default":1,"has_default":true},
+    {"name":"any","type":"json","annotated":false,"default":null,"has_default":true}]}"#;
+
+#[test]
+fn other_names_are_taken_as_text_or_json() {
+    let app = described(OPEN, "").expect("it is whole");
+    let task = app.definitions.get("t").expect("it is described");
+    let made = |raw: &str, payload: &str| {
+        let arguments = task.arguments(&given(raw, payload));
+        arguments.map(|arguments| Value::Object(arguments).to_string()).map_err(|e| e.to_string())
+    };
+    assert_eq!(made("", ""), Ok(r#"{"level":1}"#.to_owned()));
+    assert_eq!(made("", r#"{"owner":null}"#), Ok(r#"{"level":1}"#.to_owned()));
+    let all = r#"{"owner":"a","level":2,"any":"plain","dry_run":true,"tag":"x y"}"#;
+    let payload = r#"{"tag":"x y"}"#;
+    let order = r#"{"owner":"a","level":2,"any":"plain","tag":"x y","dry_run":true}"#;
+    let told = made("--owner a --level 2 --any plain --dry-run true", payload);
+    assert!(told == Ok(all.to_owned()) || told == Ok(order.to_owned()), "{told:?}");
+    assert_eq!(made("--any [1]", ""), Ok(r#"{"level":1,"any":[1]}"#.to_owned()));
+    assert_eq!(made("--level 3", ""), Err("--level wants one of 1, 2, not \"3\"".to_owned()));
+    assert_eq!(made("--x 1 --x 2", ""), Err("--x is given twice".to_owned()));
+    assert_eq!(made("--x", ""), Err("--x needs a value: text or JSON".to_owned()));
+    let arguments = task.arguments(&given("--extra 5", "")).expect("it takes any");
+    assert_eq!(task.refit(&arguments), Ok(()));
+    let strict = described(&OPEN.replace("true,\"params", "false,\"params"), "").expect("whole");
+    let task = strict.definitions.get("t").expect("it is described");
+    assert!(task.arguments(&given("--extra 5", "")).is_err());
+    assert!(task.refit(&arguments).is_err());
+}

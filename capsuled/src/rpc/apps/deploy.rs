@@ -106,12 +106,14 @@ async fn app(
     peer: Peer,
     request: v1::DeployRequest,
 ) -> Result<v1::DeployReply, Refused> {
+    check_name(&request.name)?;
     let order = order(&request, &peer)?;
     let draft = api.deployer.prepare(&order).await?;
     let parsed = parse(&draft.description()).map_err(|error| {
         let hint = "each name has letters, digits, _ and -; of the app: capsule deploy --name NAME";
         Refused::invalid(error.to_string()).hint(hint)
     })?;
+    check_name(&parsed.app)?;
     if request.strict && !draft.lacking.is_empty() {
         return Err(not_here(&draft));
     }
@@ -120,6 +122,10 @@ async fn app(
     let mut reply = change.reply(api, changed, request.dry_run);
     reply.warnings.extend(draft.warnings.iter().cloned());
     reply.python = change.parsed.python.as_deref().map(|python| python::view(api, python));
+    if let Some(view) = reply.python.as_mut().filter(|view| !view.serve) {
+        // The draft's own folder goes with it.
+        view.dir = change.before.as_ref().map(|before| before.dir.clone()).unwrap_or_default();
+    }
     if changed && !request.dry_run {
         let app = change.parsed.app;
         let manifest = draft.keep(&api.deployer, reply.revision)?;
@@ -134,6 +140,16 @@ async fn app(
         api.deployer.sweep(&app, kept);
     }
     Ok(reply)
+}
+
+/// Its folders have its name.
+fn check_name(app: &str) -> Result<(), Refused> {
+    if app.starts_with('.') || app.contains('/') {
+        let message =
+            format!("app {app:?}: the name of an app of the SDK begins with no dot and has no /");
+        return Err(Refused::invalid(message).hint("capsule deploy --name NAME"));
+    }
+    Ok(())
 }
 
 fn order(request: &v1::DeployRequest, peer: &Peer) -> Result<Order, Refused> {

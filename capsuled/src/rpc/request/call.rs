@@ -89,7 +89,9 @@ pub(in crate::rpc) fn unknown_task(apps: &Apps, app: &str, task: &str) -> Refuse
         .iter()
         .filter(|(name, _)| app.is_empty() || *name == app)
         .filter_map(|(_, known)| known.in_force())
-        .flat_map(|revision| revision.definitions.keys());
+        .flat_map(|revision| revision.definitions.values())
+        .filter(|definition| definition.kind == Kind::Task)
+        .map(|definition| &definition.name);
     let near =
         known.map(|name| (distance(name, task), name)).min().filter(|(edits, _)| *edits <= 2);
     let hint = match near {

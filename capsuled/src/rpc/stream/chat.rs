@@ -190,10 +190,12 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::deploying::Deployer;
     use crate::gateway::Opening;
     use crate::gateway::tests::{Bench, block, submitted};
     use crate::logs::LogDir;
     use crate::rpc::About;
+    use crate::runner::process::Processes;
 
     fn api(bench: &Bench, ending: CancellationToken) -> Api {
         let engine = bench.gateway.engine().clone();
@@ -206,7 +208,9 @@ mod tests {
         let logs = bench.dir.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         let logs = Arc::new(LogDir::open(logs).unwrap());
-        Api::new(engine, logs, about, (bench.gateway.clone(), ending))
+        let children = Arc::new(Processes::new(Arc::clone(&logs)));
+        let deployer = Deployer::new(bench.dir.path(), bench.dir.path().join("host"), children);
+        Api::new(engine, logs, about, deployer.into(), (bench.gateway.clone(), ending))
     }
 
     async fn next(stream: &mut ChatStream) -> Event {
