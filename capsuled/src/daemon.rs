@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use capsule_core::time::Span;
 use nix::unistd::{User, geteuid};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
 use crate::runner::files;
 use crate::runner::process::Processes;
-use crate::socket;
+use crate::socket::{self, Listeners, Sockets};
 use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
 
 /// What `capsuled run` is told.
@@ -96,67 +95,60 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
-    let host_socket = hosts_socket(&runtime_dir, store_uuid);
+    let runners = gateway::socket_path(&runtime_dir, store_uuid);
+    let sockets = Sockets::new(socket, runners, &runtime_dir, store_uuid)?;
     let processes = Processes::new(Arc::clone(&logs));
-    let hosts = state.root().join("hosts");
-    let host =
-        files::write_out(&state.root().join("host")).context("writing the Python host's files")?;
-    let deployer = Deployer::new(state.root(), host.clone(), Arc::new(processes.clone()));
+    let surroundings = surroundings(&state, &sockets)?;
+    let host = surroundings.python.host.clone();
+    let deployer = Deployer::new(state.root(), host, Arc::new(processes.clone()));
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
-        access: keeper_access(args, runtime_dir.clone(), store_uuid, &logs)?,
+        access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
         logs: Arc::clone(&logs),
-        surroundings: Surroundings {
-            work: state.work(),
-            socket: std::path::absolute(&socket)?,
-            programs: std::env::current_exe()
-                .ok()
-                .and_then(|program| program.parent().map(Path::to_path_buf)),
-            python: PythonSurroundings {
-                host,
-                socket: host_socket.clone(),
-                secrets: state.root().join("secrets"),
-                data: state.root().join("data"),
-            },
-        },
+        surroundings,
         processes,
         callbacks: callbacks(),
         quit: quit_told,
     };
     let about = About {
         state_dir: state.root().to_path_buf(),
-        socket: socket.clone(),
+        socket: sockets.clients.clone(),
         store_uuid: store_uuid.to_string(),
         started: clock.now(),
     };
-    let runners = gateway::socket_path(&runtime_dir, store_uuid);
-    socket::check_path(&runners)?;
     let ending = CancellationToken::new();
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
     let (gateway, _) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
-    let api =
-        Api::new(engine.clone(), logs, about, deployer.into(), (gateway.clone(), ending.clone()));
+    let api = Api::new(engine.clone(), logs, about, deployer.into(), (gateway, ending.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let registry = state.root().join("hosts");
     let ended = runtime.block_on(async move {
-        let listeners = [socket::listen(&socket)?, socket::listen(&runners)?];
-        let hosts = HostParts {
-            listener: socket::listen(&host_socket)?,
-            registry: hosts,
-            work: dispatcher.surroundings.work.clone(),
-            calls: Arc::new(Bridge(gateway)),
-        };
-        let running = Running { engine, thread, dispatcher, hosts, api, quit, ending };
-        let ended = running.until_ended(listeners).await;
-        // Left behind they would only be found stale.
-        for path in [&socket, &runners, &host_socket] {
-            drop(std::fs::remove_file(path));
-        }
+        let running = Running { engine, thread, dispatcher, registry, api, quit, ending };
+        let ended = running.until_ended(sockets.listen()?).await;
+        sockets.remove();
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
     drop(state);
     ended
+}
+
+/// What attempts are given, their host's files written out.
+fn surroundings(state: &StateDir, sockets: &Sockets) -> anyhow::Result<Surroundings> {
+    let host = files::write_out(&state.root().join("host"));
+    let program = std::env::current_exe().ok();
+    Ok(Surroundings {
+        work: state.work(),
+        socket: std::path::absolute(&sockets.clients)?,
+        programs: program.and_then(|program| program.parent().map(Path::to_path_buf)),
+        python: PythonSurroundings {
+            host: host.context("writing the Python host's files")?,
+            socket: sockets.hosts.clone(),
+            secrets: state.root().join("secrets"),
+            data: state.root().join("data"),
+        },
+    })
 }
 
 /// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
@@ -175,7 +167,7 @@ struct Running {
     engine: Engine,
     thread: EngineThread,
     dispatcher: Dispatcher,
-    hosts: HostParts,
+    registry: PathBuf,
     api: Api,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
@@ -190,16 +182,22 @@ enum End {
 }
 
 impl Running {
-    async fn until_ended(self, [listener, runners]: [UnixListener; 2]) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, hosts, api, quit, ending } = self;
+    async fn until_ended(self, listeners: Listeners) -> anyhow::Result<()> {
+        let Self { engine, thread, dispatcher, registry, api, quit, ending } = self;
+        let hosts = HostParts {
+            listener: listeners.hosts,
+            registry,
+            work: dispatcher.surroundings.work.clone(),
+            calls: Arc::new(Bridge(api.gateway.clone())),
+        };
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
         let mut dispatching = tokio::spawn(dispatcher.run(hosts));
         let socket = api.about.socket.display().to_string();
-        let served = gateway::serve(runners, api.gateway.clone(), ending.clone());
+        let served = gateway::serve(listeners.runners, api.gateway.clone(), ending.clone());
         let mut serving_runners = tokio::spawn(served);
-        let mut serving = tokio::spawn(rpc::serve(listener, api));
+        let mut serving = tokio::spawn(rpc::serve(listeners.clients, api));
         let mut deciding = watch_engine(thread)?;
         tracing::info!(socket, "ready");
         let end = tokio::select! {
@@ -337,14 +335,6 @@ fn callbacks() -> Option<Callbacks> {
     Callbacks::start()
         .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
         .ok()
-}
-
-/// Where app hosts speak to the daemon of this store.
-fn hosts_socket(runtime_dir: &Path, store: uuid::Uuid) -> PathBuf {
-    let name = store.simple().to_string();
-    // The end of the id: two stores made in the same minute begin alike.
-    let tail = name.get(24..).unwrap_or_default();
-    runtime_dir.join(format!("hosts-{tail}.sock"))
 }
 
 fn default_state_dir() -> anyhow::Result<PathBuf> {

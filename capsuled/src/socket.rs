@@ -76,3 +76,63 @@ pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Where the daemon listens.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// For `capsule`.
+    pub(crate) clients: PathBuf,
+    /// For stock runners.
+    pub(crate) runners: PathBuf,
+    /// For app hosts.
+    pub(crate) hosts: PathBuf,
+}
+
+/// The same, listening.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// For `capsule`.
+    pub(crate) clients: UnixListener,
+    /// For stock runners.
+    pub(crate) runners: UnixListener,
+    /// For app hosts.
+    pub(crate) hosts: UnixListener,
+}
+
+impl Sockets {
+    /// The places of a daemon's sockets; each fits a socket's address.
+    pub(crate) fn new(
+        clients: PathBuf,
+        runners: PathBuf,
+        runtime_dir: &Path,
+        store: uuid::Uuid,
+    ) -> anyhow::Result<Self> {
+        let hosts = hosts_socket(runtime_dir, store);
+        for path in [&clients, &runners, &hosts] {
+            check_path(path)?;
+        }
+        Ok(Self { clients, runners, hosts })
+    }
+
+    /// Listens on all of them.
+    pub(crate) fn listen(&self) -> anyhow::Result<Listeners> {
+        let Self { clients, runners, hosts } = self;
+        let clients = listen(clients)?;
+        Ok(Listeners { clients, runners: listen(runners)?, hosts: listen(hosts)? })
+    }
+
+    /// Left behind they would only be found stale.
+    pub(crate) fn remove(&self) {
+        for path in [&self.clients, &self.runners, &self.hosts] {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+/// Where app hosts speak to the daemon of this store.
+fn hosts_socket(runtime_dir: &Path, store: uuid::Uuid) -> PathBuf {
+    let name = store.simple().to_string();
+    // The end of the id: two stores made in the same minute begin alike.
+    let tail = name.get(24..).unwrap_or_default();
+    runtime_dir.join(format!("hosts-{tail}.sock"))
+}

@@ -50,7 +50,6 @@ struct Inner {
     rooms: rooms::Rooms,
     stock: Mutex<stock::Stock>,
     reports: mpsc::UnboundedSender<StockReport>,
-    refreshes: mpsc::UnboundedSender<Refresh>,
 }
 
 /// What the gateway wants done, for the dispatcher.
@@ -58,17 +57,6 @@ struct Inner {
 pub struct Wanted {
     /// What stock runners say of their attempts.
     pub reports: mpsc::UnboundedReceiver<StockReport>,
-    /// Timeouts to be counted anew.
-    pub refreshes: mpsc::UnboundedReceiver<Refresh>,
-}
-
-/// The timeout of a running attempt is to be counted from now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refresh {
-    /// Of which task.
-    pub task: TaskId,
-    /// Which attempt.
-    pub attempt: AttemptNumber,
 }
 
 /// Who calls: code of an app, in a host, an attempt or a stock runner.
@@ -90,7 +78,6 @@ impl Gateway {
     /// A gateway over this engine and these data; secrets are files in `secrets`.
     pub fn new(engine: Engine, data: AppData, secrets: PathBuf) -> (Self, Wanted) {
         let (reports, told) = mpsc::unbounded_channel();
-        let (refreshes, asked) = mpsc::unbounded_channel();
         let inner = Inner {
             engine,
             data,
@@ -98,9 +85,8 @@ impl Gateway {
             rooms: rooms::Rooms::default(),
             stock: Mutex::default(),
             reports,
-            refreshes,
         };
-        (Self { inner: Arc::new(inner) }, Wanted { reports: told, refreshes: asked })
+        (Self { inner: Arc::new(inner) }, Wanted { reports: told })
     }
 
     /// One unary call of the SDK, by `Service/Method`, request and reply as protobuf.

@@ -9,7 +9,7 @@ use capsule_proto::sdk;
 use serde_json::{Map, Value};
 use tonic::Status;
 
-use super::{Answer, Caller, Gateway, Refresh, answer, engine_failed, read, submit_refused};
+use super::{Answer, Caller, Gateway, answer, engine_failed, read, submit_refused};
 use crate::apps::{By, Given, Kind};
 use crate::book::Filter;
 use crate::engine::NewTask;
@@ -34,7 +34,7 @@ impl Gateway {
             "FindTasks" => answer(&self.find_tasks(caller, read(body)?).await?),
             "CountTasks" => answer(&self.count_tasks(caller, read(body)?).await?),
             "CancelTasks" => answer(&self.cancel_tasks(caller, read(body)?).await?),
-            "RefreshTaskTimeout" => answer(&self.refresh(caller, &read(body)?)?),
+            "RefreshTaskTimeout" => answer(&self.refresh(caller, &read(body)?).await?),
             _ => Ok(None),
         }
     }
@@ -202,20 +202,17 @@ impl Gateway {
         Ok(sdk::CancelTasksResponse { cancelled: i64::try_from(cancelled).unwrap_or(i64::MAX) })
     }
 
-    fn refresh(
+    async fn refresh(
         &self,
         caller: &Caller,
         request: &sdk::RefreshTaskTimeoutRequest,
     ) -> Result<sdk::RefreshTaskTimeoutResponse, Status> {
         let task = self.own_task(caller, &request.task_id)?;
-        let Some(lease) = task.state.lease().filter(|_| task.status() == TaskStatus::Running)
-        else {
+        let refreshed = self.engine().refresh(task.id).await;
+        if !refreshed.map_err(|error| engine_failed(&error))? {
             let message = format!("task {} does not run, it is {}", task.id, task.status());
             return Err(Status::failed_precondition(message));
-        };
-        let refresh = Refresh { task: task.id, attempt: lease.attempt };
-        let sent = self.inner.refreshes.send(refresh);
-        sent.map_err(|_| Status::unavailable("the daemon is shutting down"))?;
+        }
         Ok(sdk::RefreshTaskTimeoutResponse {})
     }
 
