@@ -138,7 +138,8 @@ impl AppData {
             let found = search(transaction, &place, &filter, 1)?.pop();
             let (mut document, new) = match found {
                 Some(document) => (document, false),
-                None if upsert => {
+                // The SDK sets a setting with a plain update, and means that it is there then.
+                None if upsert || place.is_setting(&filter) => {
                     let mut document = query::seed(&filter)?;
                     if let Some(id) = place.own_id(&filter) {
                         document.insert("_id".to_owned(), Value::String(id));
@@ -201,6 +202,10 @@ impl Place {
         let plain = filter.values().all(|value| !value.is_object() && !value.is_array());
         let own = plain && filter.contains_key(field) && !filter.contains_key("_id");
         own.then(|| checksum(filter))
+    }
+
+    fn is_setting(&self, filter: &Object) -> bool {
+        self.collection == "_settings" && self.own_id(filter).is_some()
     }
 
     fn check(&self) -> Result<(), DataError> {

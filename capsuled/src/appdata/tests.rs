@@ -107,6 +107,11 @@ async fn a_key_of_the_app_is_not_that_of_a_session() {
     assert_eq!(data.count(kv(), Object::new()).await.unwrap(), 2);
     assert_eq!(data.delete(kv(), of_app.clone(), false).await.unwrap(), 1);
     assert_eq!(data.delete(kv(), of_app, false).await.unwrap(), 0);
+    let settings = Place { collection: "_settings".to_owned(), ..place() };
+    let theme = object(json!({"_setting": "theme"}));
+    let dark = object(json!({"$set": {"_setting": "theme", "value": "dark"}}));
+    assert_eq!(data.update(settings.clone(), theme.clone(), dark, false).await.unwrap(), (0, 1));
+    assert_eq!(data.count(settings, theme).await.unwrap(), 1);
 }
 
 #[tokio::test]
