@@ -7,6 +7,7 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use serde_json::Value;
 
 use super::query::{self, Object};
+use super::state::checksum;
 use super::{ANSWER_MAX, AppData, DOCUMENT_MAX, DataError, INSERT_MAX, failed, name};
 
 const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("documents");
@@ -137,7 +138,14 @@ impl AppData {
             let found = search(transaction, &place, &filter, 1)?.pop();
             let (mut document, new) = match found {
                 Some(document) => (document, false),
-                None if upsert => (query::seed(&filter)?, true),
+                // The SDK sets a setting with a plain update, and means that it is there then.
+                None if upsert || place.is_setting(&filter) => {
+                    let mut document = query::seed(&filter)?;
+                    if let Some(id) = place.own_id(&filter) {
+                        document.insert("_id".to_owned(), Value::String(id));
+                    }
+                    (document, true)
+                }
                 None => return Ok((0, 0)),
             };
             let before = document.clone();
@@ -182,6 +190,24 @@ impl Place {
         (&self.app, &self.collection, id)
     }
 
+    /// The `_id` of the one document that a filter for a key or a setting means. A key of the
+    /// whole app is another one than the same key of a session, which the filter alone could not
+    /// tell; and it is found without a search.
+    fn own_id(&self, filter: &Object) -> Option<String> {
+        let field = match self.collection.as_str() {
+            "_kv" => "_key",
+            "_settings" => "_setting",
+            _ => return None,
+        };
+        let plain = filter.values().all(|value| !value.is_object() && !value.is_array());
+        let own = plain && filter.contains_key(field) && !filter.contains_key("_id");
+        own.then(|| checksum(filter))
+    }
+
+    fn is_setting(&self, filter: &Object) -> bool {
+        self.collection == "_settings" && self.own_id(filter).is_some()
+    }
+
     fn check(&self) -> Result<(), DataError> {
         name("the app", &self.app)?;
         name("the collection", &self.collection)?;
@@ -201,8 +227,9 @@ fn search(
 ) -> Result<Vec<Object>, DataError> {
     let table = transaction.open_table(DOCUMENTS).map_err(failed)?;
     let mut found = Vec::new();
-    if let Some(id) = filter.get("_id").and_then(Value::as_str) {
-        if let Some(bytes) = table.get(place.key(id)).map_err(failed)? {
+    let named = filter.get("_id").and_then(Value::as_str).map(str::to_owned);
+    if let Some(id) = named.or_else(|| place.own_id(filter)) {
+        if let Some(bytes) = table.get(place.key(&id)).map_err(failed)? {
             let document = decode(bytes.value())?;
             if query::matches(&document, filter)? {
                 found.push(document);

@@ -1,11 +1,16 @@
 //! Filters, updates and orders of documents: a small part of what document databases have. What is
 //! not understood is refused, never passed over.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::DataError;
+
+/// The most memory that one pattern may take, in bytes.
+const REGEX_MAX: usize = 1 << 20;
 
 /// A document, a filter or an update.
 pub(super) type Object = Map<String, Value>;
@@ -54,6 +59,8 @@ fn field_matches(found: Option<&Value>, wanted: &Value) -> Result<bool, DataErro
             "$lte" => ordered(Ordering::is_le),
             "$in" => listed()?,
             "$nin" => !listed()?,
+            "$regex" => like(found, operand, operators.get("$options"))?,
+            "$options" if operators.contains_key("$regex") => true,
             "$exists" => found.is_some() == operand.as_bool().unwrap_or(true),
             other => return Err(unknown("filter", other)),
         };
@@ -62,6 +69,70 @@ fn field_matches(found: Option<&Value>, wanted: &Value) -> Result<bool, DataErro
         }
     }
     Ok(true)
+}
+
+/// Whether a text, or one of a list, has a part that fits the pattern.
+fn like(
+    found: Option<&Value>,
+    pattern: &Value,
+    options: Option<&Value>,
+) -> Result<bool, DataError> {
+    let options = options.and_then(Value::as_str).unwrap_or_default();
+    let pattern = pattern.as_str().unwrap_or_default();
+    let regex = compiled(pattern, options)?;
+    Ok(match found {
+        Some(Value::String(text)) => regex.is_match(text),
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).any(|text| regex.is_match(text))
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => false,
+    })
+}
+
+/// The pattern, compiled once for all documents that a search looks at.
+fn compiled(pattern: &str, options: &str) -> Result<Regex, DataError> {
+    thread_local! {
+        static LAST: RefCell<Option<(String, Regex)>> = const { RefCell::new(None) };
+    }
+    let name = format!("{options}/{pattern}");
+    let known = LAST.with_borrow(|last| {
+        last.as_ref().filter(|(known, _)| *known == name).map(|(_, regex)| regex.clone())
+    });
+    if let Some(regex) = known {
+        return Ok(regex);
+    }
+    let wrong = |why: &dyn std::fmt::Display| DataError::Invalid(format!("$regex: {why}"));
+    if let Some(option) = options.chars().find(|option| !"imsx".contains(*option)) {
+        return Err(wrong(&format_args!("{option} is none of its options i, m, s and x")));
+    }
+    let regex = RegexBuilder::new(&unescaped(pattern))
+        .case_insensitive(options.contains('i'))
+        .multi_line(options.contains('m'))
+        .dot_matches_new_line(options.contains('s'))
+        .ignore_whitespace(options.contains('x'))
+        .size_limit(REGEX_MAX)
+        .build()
+        .map_err(|error| wrong(&error))?;
+    LAST.set(Some((name, regex.clone())));
+    Ok(regex)
+}
+
+/// Python escapes a space, which needs none and may not have one here.
+fn unescaped(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(letter) = chars.next() {
+        match (letter, chars.clone().next()) {
+            ('\\', Some(' ')) => {}
+            ('\\', Some(escaped)) => {
+                text.push(letter);
+                text.push(escaped);
+                chars.next();
+            }
+            _ => text.push(letter),
+        }
+    }
+    text
 }
 
 /// Null stands for a missing field, and a list is also each of its items.

@@ -83,6 +83,54 @@ async fn updates_know_their_operators_and_an_upsert_starts_from_the_filter() {
 }
 
 #[tokio::test]
+async fn a_key_of_the_app_is_not_that_of_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path());
+    let kv = || Place { collection: "_kv".to_owned(), ..place() };
+    let of_session = object(json!({"_key": "seen", "_session_id": "s1"}));
+    let of_app = object(json!({"_key": "seen"}));
+    let set = |value: i64, scope: &Object| {
+        let mut fields = scope.clone();
+        fields.insert("value".to_owned(), value.into());
+        object(json!({ "$set": fields }))
+    };
+    for (value, scope) in [(1, &of_session), (2, &of_app), (3, &of_session)] {
+        data.update(kv(), scope.clone(), set(value, scope), true).await.unwrap();
+    }
+    for (value, scope) in [(2, &of_app), (3, &of_session)] {
+        let found = Find { filter: scope.clone(), ..Find::default() };
+        let rows = data.find(kv(), found).await.unwrap();
+        let rows: Vec<Value> =
+            rows.iter().map(|row| serde_json::from_slice(row).unwrap()).collect();
+        assert_eq!((rows.len(), &rows[0]["value"]), (1, &json!(value)));
+    }
+    assert_eq!(data.count(kv(), Object::new()).await.unwrap(), 2);
+    assert_eq!(data.delete(kv(), of_app.clone(), false).await.unwrap(), 1);
+    assert_eq!(data.delete(kv(), of_app, false).await.unwrap(), 0);
+    let settings = Place { collection: "_settings".to_owned(), ..place() };
+    let theme = object(json!({"_setting": "theme"}));
+    let dark = object(json!({"$set": {"_setting": "theme", "value": "dark"}}));
+    assert_eq!(data.update(settings.clone(), theme.clone(), dark, false).await.unwrap(), (0, 1));
+    assert_eq!(data.count(settings, theme).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn patterns_are_those_of_the_sdks_lookups() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path());
+    let documents = ["Acme Ltd.", "acme", "Bolt"].map(|name| object(json!({"name": name})));
+    data.insert(place(), documents.to_vec()).await.unwrap();
+    for (pattern, count) in [("^acme\\ ltd\\.", 1), ("CME", 2), ("d\\.$", 1), ("^cme", 0)] {
+        let filter = object(json!({"name": {"$regex": pattern, "$options": "i"}}));
+        assert_eq!(data.count(place(), filter).await.unwrap(), count, "{pattern}");
+    }
+    for wrong in [json!({"$regex": "("}), json!({"$regex": "a", "$options": "q"})] {
+        let refused = data.count(place(), object(json!({"name": wrong}))).await;
+        assert!(matches!(refused, Err(DataError::Invalid(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_insert_is_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let data = open(dir.path());

@@ -24,7 +24,8 @@ use crate::rpc::Incoming;
 /// The socket of a store's stock runners. The `@` is needed: clients send the path as the authority
 /// of their requests, escaped, and only before an `@` may an authority have escapes.
 pub fn socket_path(runtime_dir: &Path, store: Uuid) -> PathBuf {
-    let name: String = store.simple().to_string().chars().take(8).collect();
+    // The first half of a store's name is the time, which two stores may share.
+    let name = store.simple().to_string().split_off(20);
     runtime_dir.join(format!("runner-{name}@localhost"))
 }
 
