@@ -106,20 +106,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         effects,
         access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
         logs: Arc::clone(&logs),
-        surroundings: Surroundings {
-            work: state.work(),
-            socket: std::path::absolute(&socket)?,
-            programs: std::env::current_exe()
-                .ok()
-                .and_then(|program| program.parent().map(Path::to_path_buf)),
-            python: PythonSurroundings {
-                host: files::write_out(&state.root().join("host"))
-                    .context("writing the Python host's files")?,
-                socket: host_socket.clone(),
-                secrets: state.root().join("secrets"),
-                data: state.root().join("data"),
-            },
-        },
+        surroundings: surroundings(&state, std::path::absolute(&socket)?, &host_socket)?,
         processes,
         callbacks: callbacks(),
         quit: quit_told,
@@ -367,6 +354,24 @@ fn runtime_dir() -> PathBuf {
         Some(dir) => PathBuf::from(dir).join("capsule"),
         None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
     }
+}
+
+/// What attempts are given.
+fn surroundings(state: &StateDir, socket: PathBuf, hosts: &Path) -> anyhow::Result<Surroundings> {
+    let program = std::env::current_exe().ok();
+    let python = PythonSurroundings {
+        host: files::write_out(&state.root().join("host"))
+            .context("writing the Python host's files")?,
+        socket: hosts.to_path_buf(),
+        secrets: state.root().join("secrets"),
+        data: state.root().join("data"),
+    };
+    Ok(Surroundings {
+        work: state.work(),
+        socket,
+        programs: program.and_then(|program| program.parent().map(Path::to_path_buf)),
+        python,
+    })
 }
 
 /// Without threads the daemon runs all the same.
