@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod jail;
 pub mod keeper;
 pub mod logs;
+mod places;
 pub mod rpc;
 pub mod runner;
 pub mod schedule;
