@@ -18,9 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
 use crate::deploying::Deployer;
-use crate::dispatcher::{Dispatcher, KeeperAccess, PythonSurroundings, Surroundings};
+use crate::dispatcher::{
+    Dispatcher, HostParts, KeeperAccess, NoCalls, PythonSurroundings, Surroundings,
+};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
@@ -101,6 +104,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let host =
         files::write_out(&state.root().join("host")).context("writing the Python host's files")?;
     let deployer = Deployer::new(state.root(), host.clone(), Arc::new(processes.clone()));
+    let hosts = state.root().join("hosts");
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
@@ -114,12 +118,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                 .and_then(|program| program.parent().map(Path::to_path_buf)),
             python: PythonSurroundings {
                 host,
-                socket: host_socket,
+                socket: host_socket.clone(),
                 secrets: state.root().join("secrets"),
                 data: state.root().join("data"),
             },
         },
         processes,
+        callbacks: callbacks(),
         quit: quit_told,
     };
     let about = About {
@@ -133,10 +138,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listener = listen(&socket)?;
-        let running = Running { engine, thread, dispatcher, api, quit, ending };
+        let hosts = HostParts {
+            listener: listen(&host_socket)?,
+            registry: hosts,
+            work: dispatcher.surroundings.work.clone(),
+            calls: Arc::new(NoCalls),
+        };
+        let running = Running { engine, thread, dispatcher, hosts, api, quit, ending };
         let ended = running.until_ended(listener).await;
         // Left behind it would only be found stale.
         drop(std::fs::remove_file(&socket));
+        drop(std::fs::remove_file(&host_socket));
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
@@ -160,6 +172,7 @@ struct Running {
     engine: Engine,
     thread: EngineThread,
     dispatcher: Dispatcher,
+    hosts: HostParts,
     api: Api,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
@@ -175,11 +188,11 @@ enum End {
 
 impl Running {
     async fn until_ended(self, listener: UnixListener) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, api, quit, ending } = self;
+        let Self { engine, thread, dispatcher, hosts, api, quit, ending } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
-        let mut dispatching = tokio::spawn(dispatcher.run());
+        let mut dispatching = tokio::spawn(dispatcher.run(hosts));
         let socket = api.about.socket.display().to_string();
         let mut serving = tokio::spawn(rpc::serve(listener, api));
         let mut deciding = watch_engine(thread)?;
@@ -240,7 +253,7 @@ fn fail(ended: Result<Ended, oneshot::error::RecvError>) -> anyhow::Result<()> {
 /// Stops starting, waits a while, then stops what runs; a second Ctrl-C does so at once.
 async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal) {
     drop(engine.drain(true).await);
-    let running = engine.book().slots_used();
+    let running = engine.book().running();
     if running > 0 {
         tracing::info!(running, "waiting for running tasks, Ctrl-C stops them now");
     }
@@ -261,10 +274,10 @@ async fn stop_tasks(engine: &Engine, interrupt: &mut tokio::signal::unix::Signal
     }
 }
 
-/// Waits until no attempt holds a slot.
+/// Waits until no attempt runs.
 async fn idle(engine: &Engine) {
     let mut feed = engine.feed().cursor();
-    while engine.book().slots_used() > 0 {
+    while engine.book().running() > 0 {
         if engine.feed().next(&mut feed).await.is_err() {
             feed = engine.feed().cursor();
         }
@@ -357,6 +370,13 @@ fn runtime_dir() -> PathBuf {
         Some(dir) => PathBuf::from(dir).join("capsule"),
         None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
     }
+}
+
+/// Without threads the daemon runs all the same.
+fn callbacks() -> Option<Callbacks> {
+    Callbacks::start()
+        .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
+        .ok()
 }
 
 /// Where app hosts speak to the daemon of this store.

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod book;
+pub mod callback;
 pub mod clock;
 pub mod daemon;
 pub mod database;

@@ -310,6 +310,8 @@ pub(crate) fn daemon(it: &StatusReply) -> Value {
         "by_status": map(&it.by_status),
         "slots": it.slots,
         "slots_used": it.slots_used,
+        "shared": it.shared,
+        "shared_used": it.shared_used,
         "draining": it.draining,
         "keeper": keeper,
         "seq": it.seq,

@@ -6,7 +6,7 @@ use capsule_core::id::TaskId;
 use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
-use super::{Book, Entry, Symbol};
+use super::{Book, Entry, SHARED_MAX, Symbol};
 
 /// One gate that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Book {
         }
         self.queue_gates(entry, &mut gates);
         self.lock_gate(task.id, entry, now, &mut gates);
-        self.daemon_gates(entry.rank(task.id), &mut gates);
+        self.daemon_gates(task.id, entry, &mut gates);
         gates.sort_by_key(|gate| gate.kind);
         gates
     }
@@ -172,7 +172,7 @@ impl Book {
         }
     }
 
-    fn daemon_gates(&self, rank: capsule_core::pick::Rank, gates: &mut Vec<Gate>) {
+    fn daemon_gates(&self, id: TaskId, entry: &Entry, gates: &mut Vec<Gate>) {
         if self.draining {
             gates.push(Gate::new(GateKind::Draining, "the daemon drains: capsule drain --off"));
         }
@@ -182,8 +182,13 @@ impl Book {
         for reason in self.degraded.values() {
             gates.push(Gate::new(GateKind::Degraded, reason.clone()));
         }
-        if self.slots_used() >= self.slots {
-            let ahead = self.ahead_of(rank, 1000);
+        let shares = self.shared_names.contains(&(entry.app, entry.name));
+        if shares && self.shared_used() >= SHARED_MAX {
+            let text = format!("all {SHARED_MAX} places inside app hosts are taken");
+            gates.push(Gate::new(GateKind::Slot, text));
+        }
+        if !shares && self.slots_used() >= self.slots {
+            let ahead = self.ahead_of(entry.rank(id), 1000);
             let more = if ahead == 1000 { " or more" } else { "" };
             let ending = match self.lingering.len() {
                 0 => String::new(),

@@ -10,7 +10,7 @@ mod gates;
 mod locks;
 mod symbols;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
@@ -25,6 +25,10 @@ pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
 pub use self::locks::{LockId, Locks};
 pub use self::symbols::{Symbol, Symbols};
+
+/// Attempts at once inside processes that they share: app hosts are warm and their attempts cost
+/// little, but the daemon keeps a log open for each.
+pub const SHARED_MAX: u32 = 64;
 
 /// Everything the engine knows in memory.
 #[derive(Debug, Default)]
@@ -46,6 +50,10 @@ pub struct Book {
     /// Tasks that the definition in force does not fit, and why.
     pub unfit: HashMap<TaskId, String>,
     name_limits: HashMap<(Symbol, Symbol), u32>,
+    /// Tasks whose attempts run inside a process that others share.
+    shared_names: HashSet<(Symbol, Symbol)>,
+    /// Live attempts that took no slot when they began.
+    sharing: HashSet<TaskId>,
     /// Attempts whose verdict is durable while processes of their tree still live: they keep
     /// their slot and their lock.
     pub lingering: HashMap<TaskId, AttemptNumber>,
@@ -100,7 +108,10 @@ pub struct Keeper {
 /// Live attempts by what limits them.
 #[derive(Debug, Default)]
 struct Live {
-    all: u32,
+    /// Those with a slot.
+    slots: u32,
+    /// Those inside a process that others share.
+    shared: u32,
     by_queue: HashMap<u32, u32>,
     by_name: HashMap<(u32, u32), u32>,
 }
@@ -113,15 +124,30 @@ impl Book {
 
     /// Notes what became of a task: `None` = it is no longer there.
     pub fn apply(&mut self, before: Option<&Task>, after: Option<&Task>) {
+        let shares = match (before, after) {
+            // Whatever its definition says meanwhile, an attempt goes on as it began.
+            (Some(task), _) if self.entries.get(&task.id).is_some_and(Entry::is_live) => {
+                self.sharing.contains(&task.id)
+            }
+            (_, Some(task)) if !self.shared_names.is_empty() => {
+                self.is_shared(&task.spec.app, &task.spec.name)
+            }
+            (_, Some(_) | None) => false,
+        };
         if let Some(task) = before {
             self.take_out(task);
         }
         if let Some(task) = after {
-            self.put_in(task);
+            self.put_in(task, shares);
         }
     }
 
-    fn put_in(&mut self, task: &Task) {
+    fn is_shared(&self, app: &str, name: &str) -> bool {
+        let found = (self.symbols.find(app), self.symbols.find(name));
+        matches!(found, (Some(app), Some(name)) if self.shared_names.contains(&(app, name)))
+    }
+
+    fn put_in(&mut self, task: &Task, shares: bool) {
         let entry = Entry::of(task, &mut self.symbols);
         self.counts.add(entry.status, 1);
         if let Some(at) = entry.alarm {
@@ -138,7 +164,10 @@ impl Book {
             self.unfinished.entry(lock.clone()).or_default().insert(task.id);
         }
         if entry.is_live() {
-            self.occupy(entry.lane(), 1);
+            if shares {
+                self.sharing.insert(task.id);
+            }
+            self.occupy(entry.lane(), 1, shares);
             if let Some(lock) = &lock {
                 self.locks.acquire(lock, task.id, &mut self.ready);
             }
@@ -179,7 +208,8 @@ impl Book {
             }
         }
         if entry.is_live() {
-            self.occupy(entry.lane(), -1);
+            let shares = self.sharing.remove(&task.id);
+            self.occupy(entry.lane(), -1, shares);
             if let Some(lock) = &lock {
                 self.locks.release(lock, task.id, &mut self.ready);
             }
@@ -200,9 +230,9 @@ impl Book {
         }
     }
 
-    fn occupy(&mut self, lane: Lane, change: i32) {
+    fn occupy(&mut self, lane: Lane, change: i32, shares: bool) {
         for count in [
-            &mut self.live.all,
+            if shares { &mut self.live.shared } else { &mut self.live.slots },
             self.live.by_queue.entry(lane.queue).or_default(),
             self.live.by_name.entry((lane.app, lane.name)).or_default(),
         ] {
@@ -223,7 +253,8 @@ impl Book {
             }
         }
         self.lingering.insert(task.id, attempt);
-        self.occupy(entry.lane(), 1);
+        // Only processes linger, and those have slots.
+        self.occupy(entry.lane(), 1, false);
         if let Some(lock) = &lock {
             self.locks.acquire(lock, task.id, &mut self.ready);
         }
@@ -236,7 +267,7 @@ impl Book {
         }
         self.lingering.remove(&id);
         let Some(entry) = self.entries.get(&id).cloned() else { return };
-        self.occupy(entry.lane(), -1);
+        self.occupy(entry.lane(), -1, false);
         let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
         if let Some(lock) = &lock {
             self.locks.release(lock, id, &mut self.ready);
@@ -265,11 +296,15 @@ impl Book {
     pub fn definitions_changed(&mut self, app: &str) {
         let symbol = self.symbols.intern(app);
         self.name_limits.retain(|(owner, _), _| *owner != symbol);
+        self.shared_names.retain(|(owner, _)| *owner != symbol);
         let revision = self.apps.get(app).and_then(|app| app.in_force()).cloned();
         for definition in revision.iter().flat_map(|revision| revision.definitions.values()) {
+            let name = self.symbols.intern(&definition.name);
             if let Some(limit) = definition.concurrency {
-                let name = self.symbols.intern(&definition.name);
                 self.name_limits.insert((symbol, name), limit);
+            }
+            if definition.runner.is_shared() {
+                self.shared_names.insert((symbol, name));
             }
         }
         let parked: Vec<TaskId> = self.unfit.keys().copied().collect();
@@ -291,12 +326,22 @@ impl Book {
         if self.draining || self.keeper.is_none() || !self.degraded.is_empty() {
             return None;
         }
-        if self.live.all >= self.slots {
+        let (slot_free, room) = (self.live.slots < self.slots, self.live.shared < SHARED_MAX);
+        if !slot_free && (!room || self.shared_names.is_empty()) {
             return None;
         }
-        let Self { ready, symbols, queues, name_limits, live, .. } = self;
+        let Self { ready, symbols, queues, name_limits, shared_names, live, .. } = self;
+        let all_alike = slot_free == room || shared_names.is_empty();
         ready.pop(|lane| {
-            live.lets_through(lane, queues.get(symbols.name(Symbol(lane.queue))), name_limits)
+            let shares =
+                !all_alike && shared_names.contains(&(Symbol(lane.app), Symbol(lane.name)));
+            let has_place = if shares { room } else { slot_free };
+            has_place
+                && live.lets_through(
+                    lane,
+                    queues.get(symbols.name(Symbol(lane.queue))),
+                    name_limits,
+                )
         })
     }
 
@@ -332,7 +377,31 @@ impl Book {
 
     /// Attempts that hold a slot, lingering ones too.
     pub const fn slots_used(&self) -> u32 {
-        self.live.all
+        self.live.slots
+    }
+
+    /// Attempts inside processes that they share; see [`SHARED_MAX`].
+    pub const fn shared_used(&self) -> u32 {
+        self.live.shared
+    }
+
+    /// All live attempts, lingering ones too.
+    pub const fn running(&self) -> u32 {
+        self.live.slots + self.live.shared
+    }
+
+    /// After a start, once the definitions are known: which live attempts take no slot.
+    pub fn count_shared(&mut self) {
+        let live =
+            self.entries.iter().filter(|(id, entry)| entry.is_live() && !self.sharing.contains(id));
+        let found: Vec<TaskId> = live
+            .filter(|(_, entry)| self.shared_names.contains(&(entry.app, entry.name)))
+            .map(|(id, _)| *id)
+            .collect();
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        self.live.slots = self.live.slots.saturating_sub(count);
+        self.live.shared = self.live.shared.saturating_add(count);
+        self.sharing.extend(found);
     }
 
     /// Live attempts of a queue.

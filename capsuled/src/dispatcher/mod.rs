@@ -4,6 +4,8 @@
 //! verdict is acknowledged to the keeper only after the engine said that it is durable, and an
 //! attempt goes only to the keeper for which it was claimed.
 
+mod heard;
+mod hosts;
 mod plan;
 mod python;
 mod report;
@@ -13,26 +15,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capsule_core::attempt::{Failure, NotStarted, ResultRefusal, Verdict};
-use capsule_core::command::Report as Ending;
+use capsule_core::attempt::{NotStarted, Verdict};
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
-use capsule_core::spec::{INLINE_RESULT_MAX, Payload};
 use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use self::hosts::Hosts;
+pub use self::hosts::{Caller, Calls, HostParts, NoCalls};
 use self::plan::PlanError;
 pub use self::plan::Surroundings;
 pub use self::python::PythonSurroundings;
-use self::report::{Raised, micros};
+use self::report::micros;
 use crate::apps::Runner;
 use crate::book::Keeper;
+use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
-use crate::keeper::wire::{self, Command, Report};
-use crate::logs::{LogDir, LogReader, Stream};
+use crate::keeper::wire::{self, Command};
+use crate::logs::LogDir;
 use crate::runner::link::{Link, LinkError, Session};
 use crate::runner::process::{self, Processes};
-use crate::store::SideKind;
 
 /// How the keeper is found, and made when there is none.
 pub struct KeeperAccess {
@@ -67,6 +69,8 @@ pub struct Dispatcher {
     pub surroundings: Surroundings,
     /// What the keeper runs besides attempts.
     pub processes: Processes,
+    /// Tells the ends of tasks to those who asked for that.
+    pub callbacks: Option<Callbacks>,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
     pub quit: tokio::sync::watch::Receiver<Option<bool>>,
 }
@@ -75,8 +79,6 @@ pub struct Dispatcher {
 const AGAIN: Duration = Duration::from_millis(100);
 /// The longest of those pauses.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
-/// The longest event line that is looked at.
-const EVENT_MAX: usize = 16 << 10;
 /// Reports taken at once.
 const REPORTS: usize = 256;
 
@@ -85,13 +87,16 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The engine is gone.
-    pub async fn run(mut self) -> Result<(), EngineError> {
+    pub async fn run(mut self, parts: HostParts) -> Result<(), EngineError> {
+        let with = (self.engine.clone(), self.processes.clone());
+        let python = self.surroundings.python.clone();
+        let mut hosts = Hosts::new(parts, with, python, Arc::clone(&self.logs));
         let mut pause = AGAIN;
         loop {
             match self.open().await {
                 Ok(session) => {
                     pause = AGAIN;
-                    if self.session(session).await? {
+                    if self.session(session, &mut hosts).await? {
                         return Ok(());
                     }
                     self.processes.disconnected();
@@ -135,7 +140,7 @@ impl Dispatcher {
     }
 
     /// One session from greeting to end. True = the daemon ends.
-    async fn session(&mut self, session: Session) -> Result<bool, EngineError> {
+    async fn session(&mut self, session: Session, hosts: &mut Hosts) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
         let (others, items): (Vec<_>, Vec<_>) =
             inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
@@ -152,18 +157,22 @@ impl Dispatcher {
         tracing::info!(keeper.pid, attempts = items.len(), "the keeper is connected");
         self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
-        let known = items.iter().map(known).collect();
+        hosts.gather().await?;
+        let mut known: Vec<KnownAttempt> = items.iter().map(known).collect();
+        known.extend(hosts.known());
         self.engine.keeper_up(keeper, known).await?;
         for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
+        hosts.reconcile()?;
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, instance, effect)?,
+                    Some(effect) => self.carry_out(&link, hosts, instance, effect)?,
                     None => return Ok(true),
                 },
+                happening = hosts.next() => hosts.handle(happening)?,
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
@@ -193,15 +202,24 @@ impl Dispatcher {
         }
     }
 
-    fn carry_out(&self, link: &Link, keeper: Uuid, effect: Effect) -> Result<(), EngineError> {
+    fn carry_out(
+        &self,
+        link: &Link,
+        hosts: &mut Hosts,
+        keeper: Uuid,
+        effect: Effect,
+    ) -> Result<(), EngineError> {
         match effect {
             Effect::Spawn(task) => {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, &task, lease.attempt)?;
+                self.spawn(link, hosts, &task, lease.attempt)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
+                if hosts.stop(task, attempt, grace)? {
+                    return Ok(());
+                }
                 let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
                 let key = key(task, attempt);
                 link.send(Command::Cancel(wire::Cancel {
@@ -211,15 +229,45 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
+                if hosts.has(task, attempt) {
+                    return hosts.ack(task, attempt);
+                }
                 self.surroundings.clear(task, attempt);
                 link.send(Command::Ack(key(task, attempt)));
             }
+            Effect::Refresh { task, attempt, timeout } => {
+                if !hosts.refresh(task, attempt) {
+                    let (key, deadline_ms) = (key(task, attempt), timeout.0);
+                    link.send(Command::Refresh(wire::Refresh { key, deadline_ms }));
+                }
+            }
+            Effect::Callback { task, url } => {
+                if let Some(callbacks) = &self.callbacks {
+                    callbacks.tell(url, report::told(&task));
+                }
+            }
+            Effect::AppsChanged => hosts.reconcile()?,
         }
         Ok(())
     }
 
-    fn spawn(&self, link: &Link, task: &Task, attempt: AttemptNumber) -> Result<(), EngineError> {
-        match self.surroundings.plan(&self.engine, task, attempt) {
+    fn spawn(
+        &self,
+        link: &Link,
+        hosts: &mut Hosts,
+        task: &Task,
+        attempt: AttemptNumber,
+    ) -> Result<(), EngineError> {
+        let shared = plan::defined(&self.engine, task)
+            .filter(|(_, found)| matches!(found.runner, Runner::Loop | Runner::Thread));
+        let prepared = match shared {
+            Some((revision, definition)) => match plan::arguments(&self.engine, task) {
+                Ok(arguments) => return hosts.spawn(task, (revision, &definition), arguments),
+                Err(error) => Err(error),
+            },
+            None => self.surroundings.plan(&self.engine, task, attempt),
+        };
+        match prepared {
             Ok(plan) => {
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
@@ -251,93 +299,6 @@ impl Dispatcher {
     ) -> Result<(), EngineError> {
         let ending = report::never_ran(attempt, verdict, self.engine.now());
         self.engine.report(task, ending, true)
-    }
-
-    fn hear(&self, report: &Report) -> Result<(), EngineError> {
-        if report.key().is_some_and(|key| key.task & process::BIT != 0) {
-            self.processes.hear(report);
-            return Ok(());
-        }
-        match report {
-            Report::Started(started) => {
-                let (task, attempt) = names(started.key);
-                let pid = u32::try_from(started.pid).unwrap_or(0);
-                let at = Timestamp(micros(started.started_us));
-                self.engine.started(task, attempt, pid, at)
-            }
-            Report::CannotStart(refused) => {
-                let (task, _) = names(refused.key);
-                let ending = report::cannot_start(refused, self.engine.now());
-                self.engine.report(task, ending, true)
-            }
-            Report::Ended(ended) => self.ended(ended),
-            Report::Gone(ended) => {
-                let (task, attempt) = names(ended.key);
-                self.engine.gone(task, attempt)
-            }
-            // An attempt that was never there needs no stopping.
-            Report::NoSuch(_) => Ok(()),
-            Report::Welcome(_) | Report::Refused(_) | Report::Inventory(_) => {
-                tracing::warn!("the keeper said a second time what it says once");
-                Ok(())
-            }
-        }
-    }
-
-    fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
-        let (task, attempt) = names(ended.key);
-        let mut ending = report::ended(ended);
-        if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {
-            match self.keep_result(task, attempt) {
-                Ok(result) => ending.result = result,
-                Err(why) => {
-                    tracing::warn!(task.id = task.0, %why, "the result is not kept");
-                    ending.receipt.result_refused = Some(why);
-                }
-            }
-        }
-        if matches!(ending.verdict, Verdict::Failed(_)) && ended.log.event > 0 {
-            self.heed_event(task, &mut ending);
-        }
-        self.engine.report(task, ending, ended.tree_gone)
-    }
-
-    /// Heeds what the attempt's last event says: `{"retry_after": "30s"}`, and of a Python app's
-    /// task, which error ended it.
-    fn heed_event(&self, task: TaskId, ending: &mut Ending) {
-        let mut reader = LogReader::open(Arc::clone(&self.logs), task.0, ending.attempt.0);
-        let Ok(Some(line)) = reader.last_line(Stream::Event, EVENT_MAX) else { return };
-        let Ok(event) = serde_json::from_slice::<serde_json::Value>(&line) else { return };
-        ending.retry_after = event.get("retry_after").and_then(report::retry_after);
-        let is_python = || {
-            let task = self.engine.task(task).ok().flatten()?;
-            plan::defined(&self.engine, &task).map(|(_, found)| found.runner == Runner::Process)
-        };
-        if let (Verdict::Failed(Failure::Exit(1)), Some(error)) =
-            (&ending.verdict, event.get("error"))
-            && is_python() == Some(true)
-        {
-            let error: Raised = serde_json::from_value(error.clone()).unwrap_or_default();
-            ending.is_final = error.retry == Some(false);
-            ending.verdict = error.verdict();
-        }
-    }
-
-    fn keep_result(
-        &self,
-        task: TaskId,
-        attempt: AttemptNumber,
-    ) -> Result<Option<Payload>, ResultRefusal> {
-        let Some(bytes) = self.surroundings.result(task, attempt)? else { return Ok(None) };
-        if bytes.len() <= INLINE_RESULT_MAX {
-            return Ok(Some(Payload::Inline(bytes)));
-        }
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.engine.write_side(SideKind::Result, task, &bytes).map_err(|error| {
-            tracing::error!(task.id = task.0, %error, "a result cannot be written");
-            ResultRefusal::Unreadable
-        })?;
-        Ok(Some(Payload::Side { length }))
     }
 }
 

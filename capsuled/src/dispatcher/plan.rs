@@ -62,14 +62,7 @@ impl Surroundings {
             .mode(0o700)
             .create(&self.work)
             .map_err(|source| PlanError::Write { path: self.work.clone(), source })?;
-        let bytes = match &task.spec.payload {
-            Payload::Inline(bytes) => bytes.clone(),
-            Payload::Side { .. } => engine
-                .side(SideKind::Payload, task.id)
-                .map_err(|_| PlanError::PayloadUnreadable)?
-                .ok_or(PlanError::PayloadGone)?,
-        };
-        match Work::decode(&bytes).ok_or(PlanError::PayloadUnreadable)? {
+        match work_of(engine, task)? {
             Work::Program(program) => Ok(self.program(task, attempt, program)),
             Work::Call(call) => self.call(engine, task, attempt, &call),
         }
@@ -218,6 +211,27 @@ impl Surroundings {
                 Ok(()) | Err(_) => {}
             }
         }
+    }
+}
+
+fn work_of(engine: &Engine, task: &Task) -> Result<Work, PlanError> {
+    let bytes = match &task.spec.payload {
+        Payload::Inline(bytes) => bytes.clone(),
+        Payload::Side { .. } => engine
+            .side(SideKind::Payload, task.id)
+            .map_err(|_| PlanError::PayloadUnreadable)?
+            .ok_or(PlanError::PayloadGone)?,
+    };
+    Work::decode(&bytes).ok_or(PlanError::PayloadUnreadable)
+}
+
+/// The arguments of a call.
+pub(super) fn arguments(engine: &Engine, task: &Task) -> Result<serde_json::Value, PlanError> {
+    match work_of(engine, task)? {
+        Work::Call(call) => {
+            serde_json::from_str(&call.arguments).map_err(|_| PlanError::PayloadUnreadable)
+        }
+        Work::Program(_) => Err(PlanError::PayloadUnreadable),
     }
 }
 

@@ -3,8 +3,10 @@
 use capsule_core::attempt::{Failure, How, NotStarted, Receipt, Source, Verdict};
 use capsule_core::command::Report;
 use capsule_core::id::AttemptNumber;
+use capsule_core::task::{State, Status, Task};
 use capsule_core::time::{Span, Timestamp};
 
+use crate::callback;
 use crate::jail::Step;
 use crate::keeper::wire;
 use crate::text::bounded;
@@ -117,6 +119,27 @@ pub(super) fn retry_after(asked: &serde_json::Value) -> Option<Span> {
 
 /// The longest pause that an attempt may ask for: a day.
 const RETRY_AFTER_MAX: Span = Span::from_secs(86_400);
+
+/// What is told of a task that has ended.
+pub(super) fn told(task: &Task) -> callback::Ended {
+    let status = task.status();
+    let ran = task.last.as_ref().and_then(capsule_core::attempt::AttemptRecord::ran);
+    callback::Ended {
+        task_id: task.id.to_string(),
+        status: status.word(),
+        duration: ran.map(|ran| ran.to_std().as_secs_f64()),
+        error: match &task.state {
+            State::Ended { outcome, .. } => {
+                Some(outcome.to_string()).filter(|_| status != Status::Completed)
+            }
+            State::Scheduled { .. }
+            | State::Retry { .. }
+            | State::Pending { .. }
+            | State::Claimed { .. }
+            | State::Running { .. } => None,
+        },
+    }
+}
 
 /// The record of a task has room for so much.
 const MESSAGE_MAX: usize = 400;

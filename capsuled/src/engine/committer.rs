@@ -184,6 +184,10 @@ impl Group<'_> {
                 drop(self.ask_at(task, &Command::Start { attempt, pid }, at)?);
             }
             Request::Report { task, report, tree_gone } => self.report(task, report, tree_gone)?,
+            Request::Refresh { task, reply } => {
+                let found = self.refresh(task)?;
+                self.answer(reply, found);
+            }
             Request::Gone { task, attempt } => self.book.gone(task, attempt),
             Request::KeeperUp { keeper, attempts, reply } => {
                 self.keeper_up(keeper, &attempts)?;
@@ -298,6 +302,17 @@ impl Group<'_> {
         // A stale report is acknowledged too: it has been heard.
         self.effects.push(Effect::Ack { task: id, attempt });
         Ok(())
+    }
+
+    /// The time limit of a live attempt begins anew; false when the task has none.
+    fn refresh(&mut self, id: TaskId) -> Result<bool, EngineError> {
+        let Some(task) = self.load(id)? else { return Ok(false) };
+        let Some(lease) = task.state.lease() else { return Ok(false) };
+        if let Some(timeout) = task.spec.timeout {
+            let attempt = lease.attempt;
+            self.effects.push(Effect::Refresh { task: id, attempt, timeout });
+        }
+        Ok(true)
     }
 
     fn set_queue(&mut self, name: String, change: QueueChange) -> Queue {

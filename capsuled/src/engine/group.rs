@@ -17,6 +17,7 @@ use super::feed::post::Delivery;
 use super::records;
 use super::request::{Acted, Effect, Refusal};
 use super::{EngineError, Shared};
+use crate::apps::Runner;
 use crate::book::Book;
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
@@ -160,10 +161,26 @@ impl<'a> Group<'a> {
         }
         let ended = task.status().is_ended();
         self.staged.insert(id, Some(task.clone()));
+        if ended && before.is_some_and(|before| !before.status().is_ended()) {
+            self.call_back(&task);
+        }
         if ended {
             self.tell_dependants(&task)?;
         }
         Ok(Some(task))
+    }
+
+    /// Has the end of a task told, if its definition in force says so. The SDK's own runner tells
+    /// by itself.
+    fn call_back(&mut self, task: &Task) {
+        if task.spec.app.is_empty() {
+            return;
+        }
+        let definition = self.book.apps.definition(&task.spec.app, &task.spec.name);
+        let ours = definition.filter(|definition| definition.runner != Runner::Stock);
+        if let Some(url) = ours.and_then(|definition| definition.callback_url.clone()) {
+            self.effects.push(Effect::Callback { task: Box::new(task.clone()), url });
+        }
     }
 
     fn tell_dependants(&mut self, task: &Task) -> Result<(), EngineError> {
@@ -237,6 +254,7 @@ impl<'a> Group<'a> {
         }
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
+            self.effects.push(Effect::AppsChanged);
         }
         let answers = self.answers.into_iter().map(|answer| answer(&self.book)).collect();
         RwLockWriteGuard::unlock_fair(self.book);

@@ -157,6 +157,14 @@ impl Engine {
         self.ask(|reply| Request::Act { tasks, command, reply }).await
     }
 
+    /// Counts the time limit of a task's live attempt anew. False: it has no live attempt.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn refresh(&self, task: TaskId) -> Result<bool, EngineError> {
+        self.ask(|reply| Request::Refresh { task, reply }).await
+    }
+
     /// Forgets ended tasks.
     ///
     /// # Errors

@@ -88,6 +88,7 @@ impl Recovered {
         for app in apps {
             book.definitions_changed(&app);
         }
+        book.count_shared();
         let carry =
             Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
         Ok((book, carry))

@@ -28,6 +28,8 @@ pub(super) enum Request {
     Started { task: TaskId, attempt: AttemptNumber, pid: u32, at: Timestamp },
     /// An attempt is over.
     Report { task: TaskId, report: Box<Report>, tree_gone: bool },
+    /// Count the time limit of a live attempt anew.
+    Refresh { task: TaskId, reply: Reply<bool> },
     /// The last process of an attempt is gone.
     Gone { task: TaskId, attempt: AttemptNumber },
     /// The keeper is connected and has these attempts.
@@ -203,6 +205,24 @@ pub enum Effect {
         /// For a shutdown of the daemon, not for a cancel.
         drain: bool,
     },
+    /// Count the time limit of an attempt anew.
+    Refresh {
+        /// Of which task.
+        task: TaskId,
+        /// Which attempt.
+        attempt: AttemptNumber,
+        /// Its time limit.
+        timeout: Span,
+    },
+    /// A task has ended whose definition wants that told.
+    Callback {
+        /// The task.
+        task: Box<Task>,
+        /// To whom.
+        url: String,
+    },
+    /// Other revisions are in force.
+    AppsChanged,
     /// The verdict is durable.
     Ack {
         /// Of which task.

@@ -106,10 +106,10 @@ pub(super) fn attempt(record: &AttemptRecord) -> v1::AttemptView {
         | capsule_core::attempt::Verdict::Lost(_)
         | capsule_core::attempt::Verdict::NotStarted(_) => None,
     });
-    let level = if record.receipt.attribution.is_empty() {
-        String::new()
-    } else {
-        format!("process ({})", record.receipt.attribution)
+    let level = match record.receipt.attribution.as_str() {
+        "" => String::new(),
+        "host" => "app host".to_owned(),
+        attribution => format!("process ({attribution})"),
     };
     v1::AttemptView {
         number: record.number.0,

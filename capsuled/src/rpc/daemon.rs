@@ -40,6 +40,8 @@ impl Daemon for Api {
             by_status: counts(&book),
             slots: book.slots,
             slots_used: book.slots_used(),
+            shared: crate::book::SHARED_MAX,
+            shared_used: book.shared_used(),
             draining: book.draining,
             keeper: Some(v1::KeeperView {
                 connected: keeper.is_some(),
@@ -58,7 +60,7 @@ impl Daemon for Api {
         let on = request.into_inner().on;
         self.engine.drain(on).await.map_err(Refused::from)?;
         let book = self.engine.book();
-        let (draining, running) = (book.draining, u64::from(book.slots_used()));
+        let (draining, running) = (book.draining, u64::from(book.running()));
         Ok(Response::new(v1::DrainReply { draining, running }))
     }
 

@@ -15,6 +15,7 @@ mod cli;
 mod damage;
 mod durable;
 mod faults;
+mod hosts;
 mod kill;
 mod logs;
 mod machine;

@@ -1,5 +1,7 @@
 //! `status`: the daemon.
 
+use std::fmt::Write as _;
+
 use capsule_proto::v1::{StatusReply, StatusRequest};
 
 use crate::client::Client;
@@ -35,6 +37,9 @@ pub(super) fn headline(it: &StatusReply) -> String {
         it.slots_used,
         it.slots
     );
+    if it.shared_used > 0 {
+        let _infallible = write!(text, "  {} in app hosts", it.shared_used);
+    }
     if it.draining {
         text.push_str("  draining");
     }

@@ -1,0 +1,190 @@
+//! The place of one revision's host: the host, if there is one, and what waits for it.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capsule_core::id::{AttemptNumber, TaskId};
+use tokio::time::Instant;
+
+use super::Raised;
+use super::attempt::{Attempt, Limits};
+use crate::apps::Revision;
+use crate::logs::LogWriter;
+use crate::runner::host::{Sender, Start, ToHost};
+use crate::runner::process::{Process, ProcessEnd};
+
+/// The pause after a host's first death; twice as long after each further one.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest of those pauses.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Attempts of a host, by task and number.
+pub(super) type Attempts = BTreeMap<(TaskId, AttemptNumber), Attempt>;
+
+/// One revision's place.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) revision: Arc<Revision>,
+    /// In force, and its app needs a host.
+    pub(super) wanted: bool,
+    pub(super) host: Option<Host>,
+    /// Claimed, and not yet given to a host.
+    pub(super) waiting: Vec<Waiting>,
+    /// No host is started before this.
+    pub(super) not_before: Option<Instant>,
+    /// Deaths since a host was last ready for a while.
+    pub(super) deaths: u32,
+}
+
+/// An attempt that waits for its host.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) task: TaskId,
+    pub(super) attempt: AttemptNumber,
+    pub(super) start: Box<Start>,
+    pub(super) limits: Limits,
+}
+
+/// A host that lives, or whose death is not settled.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) key: u64,
+    pub(super) process: Process,
+    pub(super) sender: Option<Sender>,
+    pub(super) ready: bool,
+    pub(super) attempts: Attempts,
+    /// A former daemon started it.
+    pub(super) adopted: bool,
+    /// Why it cannot serve the app.
+    pub(super) failed: Option<Raised>,
+    /// It was told to end; when it is killed for not doing so.
+    pub(super) quitting: Option<Instant>,
+    /// When it is killed: its stacks are written before.
+    pub(super) doom_at: Option<Instant>,
+    /// It is being killed.
+    pub(super) doomed: bool,
+    /// Its process has ended; when that is settled even if its connection still seems open.
+    pub(super) died: Option<(ProcessEnd, Instant)>,
+    /// What it says of itself.
+    pub(super) log: Option<LogWriter>,
+    /// Chat messages come while this is held.
+    pub(super) attached: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) since: Instant,
+}
+
+impl Slot {
+    pub(super) fn new(revision: Arc<Revision>) -> Self {
+        Self {
+            revision,
+            wanted: false,
+            host: None,
+            waiting: Vec::new(),
+            not_before: None,
+            deaths: 0,
+        }
+    }
+
+    /// When something is to be done if nothing happens.
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        let Some(host) = &self.host else {
+            return self.not_before.filter(|_| self.wanted || !self.waiting.is_empty());
+        };
+        let attempts = host.attempts.values().filter(|attempt| !attempt.reported);
+        let deadline = attempts.filter(|a| a.blamed.is_none()).filter_map(|a| a.deadline).min();
+        let quitting = host.quitting.filter(|_| !host.doomed);
+        let doom = host.doom_at.filter(|_| !host.doomed);
+        let died = host.died.as_ref().map(|(_, until)| *until);
+        [deadline, quitting, doom, died].into_iter().flatten().min()
+    }
+
+    /// This attempt waits here, or the host has it.
+    pub(super) fn has(&self, task: TaskId, attempt: AttemptNumber) -> bool {
+        self.waiting.iter().any(|one| (one.task, one.attempt) == (task, attempt))
+            || self.host.iter().any(|host| host.attempts.contains_key(&(task, attempt)))
+    }
+
+    /// Takes an attempt back that was not given to a host.
+    pub(super) fn withdraw(&mut self, task: TaskId, attempt: AttemptNumber) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|one| (one.task, one.attempt) != (task, attempt));
+        self.waiting.len() < before
+    }
+
+    /// An attempt of the host, and the way to it.
+    pub(super) fn attempt_mut(
+        &mut self,
+        task: TaskId,
+        attempt: AttemptNumber,
+    ) -> Option<(Option<&Sender>, &mut Attempt)> {
+        let host = self.host.as_mut()?;
+        Some((host.sender.as_ref(), host.attempts.get_mut(&(task, attempt))?))
+    }
+
+    /// The verdict of this attempt is durable: the host may forget it.
+    pub(super) fn forget(&mut self, task: TaskId, attempt: AttemptNumber) {
+        let Some(host) = &mut self.host else { return };
+        if host.attempts.get(&(task, attempt)).is_some_and(|found| found.reported) {
+            host.attempts.remove(&(task, attempt));
+            if let Some(sender) = &host.sender {
+                sender.send(ToHost::Ack { task: task.0, attempt: attempt.0 });
+            }
+        }
+    }
+
+    /// The way to a host that takes attempts now, and what it has.
+    pub(super) fn ready(&mut self) -> Option<(&Sender, &mut Attempts)> {
+        let host = self.host.as_mut()?;
+        let ends = host.quitting.or(host.doom_at).is_some() || host.doomed || host.died.is_some();
+        let takes = host.ready && !ends;
+        Some((host.sender.as_ref().filter(|_| takes)?, &mut host.attempts))
+    }
+
+    /// A former daemon's host is here and has said what it has.
+    pub(super) fn is_back(&self) -> bool {
+        self.host.as_ref().is_some_and(|host| host.adopted && host.sender.is_some())
+    }
+
+    /// There is no host, and none has died a moment ago.
+    pub(super) fn may_launch(&self) -> bool {
+        self.host.is_none() && self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// A host has died: the next one waits a while, longer each time.
+    pub(super) fn back_off(&mut self, lived: Duration) {
+        if lived > PAUSE_MAX {
+            self.deaths = 0;
+        }
+        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(self.deaths)).min(PAUSE_MAX);
+        self.deaths = self.deaths.saturating_add(1);
+        self.not_before = Instant::now().checked_add(pause);
+    }
+}
+
+impl Host {
+    pub(super) fn new(process: Process, adopted: bool) -> Self {
+        Self {
+            key: process.key,
+            process,
+            sender: None,
+            ready: false,
+            attempts: Attempts::new(),
+            adopted,
+            failed: None,
+            quitting: None,
+            doom_at: None,
+            doomed: false,
+            died: None,
+            log: None,
+            attached: None,
+            since: Instant::now(),
+        }
+    }
+
+    /// Kills it after `grace`.
+    pub(super) fn doom(&mut self, grace: Duration) {
+        self.doomed = true;
+        self.process.stop(grace);
+    }
+}
