@@ -23,9 +23,9 @@ pub(in crate::rpc) fn work(
         apps.definition(&app, &call.task).ok_or_else(|| unknown_task(&apps, &app, &call.task))?;
     if definition.kind == Kind::Tick {
         let message = format!("{} is the handler of a schedule: only its ticks run it", call.task);
-        return Err(
-            Refused::invalid(message).hint(format!("capsule schedule trigger {}", call.task))
-        );
+        let hint = format!("capsule schedule trigger {}", call.task);
+        let code = tonic::Code::InvalidArgument;
+        return Err(Refused::new(code, "schedule_handler", message, 2).hint(hint));
     }
     let in_force = apps.get(&app).and_then(|app| app.in_force());
     let revision = in_force.map_or(0, |revision| revision.number);
