@@ -5,9 +5,11 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+PYTHON ?= python3
+SDK = 0.3.181
 UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
 
-.PHONY: help build test demo bench mutants lint deny release install uninstall
+.PHONY: help build test demo bench compatibility mutants lint deny release install uninstall
 
 help:
 	@echo 'make demo                 build, then show the queue at work on real files'
@@ -17,6 +19,7 @@ help:
 	@echo 'make lint                 format, clippy, documentation'
 	@echo 'make deny                 licences, sources and bans of dependencies'
 	@echo 'make bench                benchmarks'
+	@echo 'make compatibility        docs/sdk-compatibility.md, held against the installed SDK'
 	@echo 'make mutants              mutation tests of capsule-core (long)'
 
 build:
@@ -40,6 +43,14 @@ bench:
 	@scripts/needs.sh build
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/capsule-bench $(ROWS)
+
+# PYTHON must be 3.11 or later; the SDK goes into an environment below the build.
+compatibility:
+	@scripts/needs.sh build
+	$(PYTHON) -m venv $(TARGET)/compatibility
+	$(TARGET)/compatibility/bin/pip install -q cpsl==$(SDK)
+	$(TARGET)/compatibility/bin/python scripts/compatibility
+	REWRITE_COMPATIBILITY=1 $(CARGO) test --locked -q -p capsuled --lib -- the_document_says
 
 mutants:
 	@scripts/needs.sh mutants

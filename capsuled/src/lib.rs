@@ -15,7 +15,6 @@ pub mod gateway;
 pub mod jail;
 pub mod keeper;
 pub mod logs;
-mod places;
 pub mod rpc;
 pub mod runner;
 pub mod schedule;

@@ -21,6 +21,9 @@ struct Table {
 pub struct Part {
     /// The name in a description's `uses`.
     pub name: String,
+    /// Public names of the SDK that are meant, with `*`.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// For people.
     pub title: String,
     /// Whether it runs.
@@ -94,6 +97,17 @@ mod tests {
         for part in parts() {
             assert!(part.state == State::Runs || !part.how.is_empty(), "{}", part.name);
         }
+    }
+
+    /// `make compatibility` writes it.
+    #[test]
+    fn the_document_says_what_the_table_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sdk-compatibility.md");
+        let text = document(crate::deploying::KNOWN_SDK);
+        if std::env::var_os("REWRITE_COMPATIBILITY").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).is_ok_and(|kept| kept == text), "make compatibility");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use capsule_proto::v1::tail_event::Event as Tailed;
@@ -12,7 +13,7 @@ use capsule_proto::v1::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use tokio_stream::{StreamExt as _, StreamMap};
+use tokio_stream::{Stream, StreamExt as _, StreamMap};
 use tonic::{Status, Streaming};
 
 use super::deploy;
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const FILES_MAX: usize = 10_000;
 /// How deep folders may lie.
 const DEPTH_MAX: usize = 16;
+/// The most tasks whose output is shown.
+const TASKS_MAX: usize = 10_000;
 /// Folders without code of the app.
 const SKIPPED: [&str; 4] = ["__pycache__", "node_modules", "venv", "target"];
 
@@ -51,6 +54,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 }
+
+/// What a task says; at its end nothing more.
+type Tail = Pin<Box<dyn Stream<Item = Option<Result<TailEvent, Status>>> + Send>>;
 
 /// When each file of code was changed, and how long it is.
 type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
@@ -74,7 +80,8 @@ impl ServeArgs {
             app: String::new(),
             changes: None,
             tails: StreamMap::new(),
-            logs: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            ready: false,
         };
         serving.follow(&entry.dir).await
     }
@@ -88,8 +95,19 @@ struct Serving<'a> {
     /// Its name and revision, once it is deployed.
     app: String,
     changes: Option<Streaming<WatchEvent>>,
-    tails: StreamMap<u64, Streaming<TailEvent>>,
-    logs: BTreeMap<u64, Log>,
+    /// What was there before is not shown.
+    ready: bool,
+    tails: StreamMap<u64, Tail>,
+    shown: BTreeMap<u64, Shown>,
+}
+
+/// A task whose output is shown.
+struct Shown {
+    log: Log,
+    /// All of its output is shown.
+    silent: bool,
+    /// Its end, to be told behind its output.
+    end: Option<TaskView>,
 }
 
 impl Serving<'_> {
@@ -164,33 +182,64 @@ impl Serving<'_> {
             Ok(event) => event,
             Err(status) => return Err(self.client.explain(status).await),
         };
-        let Some(Event::Task(task)) = event.event else { return Ok(()) };
-        let known = self.logs.contains_key(&task.id);
-        if !known && task.started_us.is_some() && !ended(task.status()) {
-            return self.tail(&task).await;
-        }
-        if known && ended(task.status()) {
-            self.told(&task);
+        match event.event {
+            Some(Event::Ready(_)) => self.ready = true,
+            Some(Event::Task(task)) if self.ready && task.started_us.is_some() => {
+                if !self.shown.contains_key(&task.id) && self.shown.len() < TASKS_MAX {
+                    self.tail(&task).await?;
+                }
+                self.ended(task);
+            }
+            Some(Event::Removed(id)) => drop(self.shown.remove(&id)),
+            Some(Event::Task(_) | Event::Reset(_)) | None => {}
         }
         Ok(())
     }
 
+    /// Shows what a task writes from now on.
     async fn tail(&mut self, task: &TaskView) -> Result<(), CliError> {
         let request =
             TailRequest { id: task.id.to_string(), follow: true, ..TailRequest::default() };
-        let stream = self.client.answer(self.client.tasks().tail(request)).await?;
+        let mut tasks = self.client.tasks();
+        let stream = self.client.answer(tasks.tail(request)).await?;
         let prefix = format!("{} {}", task.id, escape::line(&task.name));
         let decor = Decor { prefix: Some(prefix), times: None };
-        self.logs.insert(task.id, Log::new(&self.context.ui, true, decor));
-        self.tails.insert(task.id, stream);
+        let log = Log::new(&self.context.ui, true, decor);
+        self.shown.insert(task.id, Shown { log, silent: false, end: None });
+        self.tails.insert(task.id, Box::pin(stream.map(Some).chain(tokio_stream::once(None))));
         Ok(())
     }
 
-    fn tailed(&mut self, id: u64, event: Result<TailEvent, Status>) -> Result<(), CliError> {
-        match (event, self.logs.get_mut(&id)) {
-            (Ok(TailEvent { event: Some(Tailed::Chunk(chunk)) }), Some(log)) => log.write(&chunk),
+    fn tailed(
+        &mut self,
+        id: u64,
+        event: Option<Result<TailEvent, Status>>,
+    ) -> Result<(), CliError> {
+        let Some(shown) = self.shown.get_mut(&id) else { return Ok(()) };
+        match event {
+            Some(Ok(TailEvent { event: Some(Tailed::Chunk(chunk)) })) => shown.log.write(&chunk),
             // A log that cannot be read any more does not end the app.
-            (Ok(_) | Err(_), _) => Ok(()),
+            Some(Ok(_) | Err(_)) => Ok(()),
+            None => {
+                shown.log.finish()?;
+                shown.silent = true;
+                if let Some(end) = shown.end.take() {
+                    self.told(&end);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the end of a task, behind its output.
+    fn ended(&mut self, task: TaskView) {
+        let Some(shown) = self.shown.get_mut(&task.id) else { return };
+        match (ended(task.status()), shown.silent) {
+            (true, true) => self.told(&task),
+            (true, false) => shown.end = Some(task),
+            // Tried again under the same id.
+            (false, true) => drop(self.shown.remove(&task.id)),
+            (false, false) => {}
         }
     }
 
