@@ -24,7 +24,7 @@ fn full_hour() -> Timestamp {
     Timestamp((START.0 / hour + 1) * hour)
 }
 
-fn revision(schedules: &[(&str, &str)]) -> Revision {
+pub(super) fn revision(schedules: &[(&str, &str)]) -> Revision {
     let schedules: Vec<_> = schedules
         .iter()
         .map(|(name, cron)| serde_json::json!({"name": name, "cron": cron}))

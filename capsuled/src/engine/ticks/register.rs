@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
-use capsule_core::time::Timestamp;
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
@@ -13,14 +12,6 @@ use super::door::{NewRecurrence, Recurrence, ScheduleError};
 use super::{Origin, Schedule, put};
 use crate::schedule::{EVERY_MIN, Rule};
 use crate::store::SideKind;
-
-/// The last instant that has had its tick, or was before there was a schedule: later than now
-/// when the clock was set back.
-fn had(schedule: &Schedule) -> Timestamp {
-    let waited = schedule.next.and_then(|next| schedule.rule.last_until(Timestamp(next.0 - 1)));
-    let last = schedule.last.as_ref().map(|last| last.planned);
-    waited.into_iter().chain(last).max().unwrap_or_default()
-}
 
 impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
@@ -58,7 +49,7 @@ impl Group<'_> {
             Some(it) if same(&it) && it.owner == by => return,
             Some(it) if same(&it) => Schedule { owner: by.to_owned(), ..it },
             Some(it) => {
-                let next = rule.next_after(self.now.max(had(&it)));
+                let next = rule.next_after(self.now.max(it.decided));
                 let generation = it.generation.saturating_add(1);
                 Schedule { rule, generation, next, ended: None, owner: by.to_owned(), ..it }
             }
@@ -76,6 +67,7 @@ impl Group<'_> {
                 last: None,
                 former: None,
                 template: None,
+                decided: self.now,
             },
         };
         self.write(put(&schedule));
@@ -146,6 +138,7 @@ impl Group<'_> {
             last: None,
             former: None,
             template: Some(Box::new(spec)),
+            decided: self.now,
         };
         self.write(put(&schedule));
         self.book.schedules.put(schedule.clone());
