@@ -185,6 +185,21 @@ async fn a_deploy_keeps_an_unchanged_schedule_and_counts_up_a_changed_one() {
 }
 
 #[tokio::test]
+async fn a_start_registers_what_a_torn_deploy_left_out() {
+    use crate::store::{Batch, Change, Table};
+    let mut bench = Bench::new(2).await;
+    bench.deploy(&[("a", "@daily"), ("b", "@daily")]).await;
+    let (a, b) = (bench.handler("a"), bench.handler("b"));
+    let torn = Change::delete(Table::Schedule, b.id.0.to_be_bytes());
+    let high_water = bench.store.high_water();
+    bench.store.commit(&Batch { changes: vec![torn], high_water }).unwrap();
+    bench.restart().await;
+    bench.settle().await;
+    assert_eq!(bench.handler("a"), a);
+    assert_eq!(bench.handler("b").next, b.next);
+}
+
+#[tokio::test]
 async fn a_fire_by_hand_is_noted_and_changes_no_plan() {
     let mut bench = Bench::new(2).await;
     bench.deploy(&[("daily", "@daily")]).await;

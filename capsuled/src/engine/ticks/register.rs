@@ -17,7 +17,12 @@ impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
     /// then its recurrences end too.
     pub(in crate::engine) fn register_schedules(&mut self, app: &str) {
-        let in_force = self.book.apps.get(app).and_then(|app| app.in_force()).cloned();
+        let known = self.book.apps.get(app);
+        let in_force = known.and_then(|app| app.in_force()).cloned();
+        if known.is_some() && in_force.is_none() {
+            // It is there but this version cannot read it: nothing of it is taken away.
+            return;
+        }
         let python = in_force.as_ref().and_then(|revision| revision.python.clone());
         let schedules = python.iter().flat_map(|python| &python.schedules);
         let wanted: BTreeMap<&str, &str> =
@@ -37,6 +42,14 @@ impl Group<'_> {
         let by = in_force.as_ref().map_or("", |revision| revision.by.as_str());
         for (name, cron) in wanted {
             self.register(app, name, Rule::Cron(cron.to_owned()), by);
+        }
+    }
+
+    /// Makes good what a crash left of a deploy with more schedules than one batch holds.
+    pub(in crate::engine) fn register_all_schedules(&mut self) {
+        let apps: Vec<String> = self.book.apps.iter().map(|(name, _)| name.clone()).collect();
+        for app in apps {
+            self.register_schedules(&app);
         }
     }
 
