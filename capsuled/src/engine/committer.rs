@@ -62,6 +62,9 @@ impl Committer {
     /// # Errors
     /// The store failed: nothing more was or will be acknowledged, and the daemon must end.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
+        let mut group = Group::new(&self.shared, &mut self.carry);
+        group.register_all_schedules();
+        group.commit(&self.effects)?;
         loop {
             if !self.gather() {
                 return Ok(());

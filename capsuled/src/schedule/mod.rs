@@ -68,6 +68,10 @@ pub struct Schedule {
     /// What each fire of a recurrence submits; a handler's run is made of its definition.
     #[n(12)]
     pub template: Option<Box<TaskSpec>>,
+    /// Every planned instant up to this one has been decided, whichever rule planned it; later
+    /// than now when the clock was set back.
+    #[n(13)]
+    pub decided: Timestamp,
 }
 
 /// Where a schedule comes from.

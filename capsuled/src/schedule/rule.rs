@@ -63,11 +63,6 @@ impl Rule {
         self.calendar()?.next_after(now)
     }
 
-    /// The last instant at or before `now`.
-    pub fn last_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.calendar()?.last_until(now)
-    }
-
     /// Sorts out what has come due since `planned`, the tick that was waited for: the latest is
     /// carried out unless it is older than [`CATCH_UP`], what was before it is missed. No tick is
     /// older than its period when it is the latest.
@@ -199,6 +194,7 @@ mod tests {
         let rule = Rule::Every { every, first: Timestamp(10) };
         assert_eq!(rule.next_after(Timestamp(9)), Some(Timestamp(10)));
         assert_eq!(rule.to_string(), "every 1m30s");
+        let rule = rule.calendar().unwrap();
         assert_eq!(rule.last_until(Timestamp(9)), None);
         assert_eq!(rule.next_after(Timestamp(10)), Some(Timestamp(90_000_010)));
         assert_eq!(rule.last_until(Timestamp(90_000_009)), Some(Timestamp(10)));

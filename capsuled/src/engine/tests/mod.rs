@@ -1,5 +1,6 @@
 //! The engine over the model store, a turned clock and a runner that is played by the test.
 
+mod fires;
 mod keeper;
 mod locks;
 mod simulation;

@@ -24,7 +24,7 @@ fn full_hour() -> Timestamp {
     Timestamp((START.0 / hour + 1) * hour)
 }
 
-fn revision(schedules: &[(&str, &str)]) -> Revision {
+pub(super) fn revision(schedules: &[(&str, &str)]) -> Revision {
     let schedules: Vec<_> = schedules
         .iter()
         .map(|(name, cron)| serde_json::json!({"name": name, "cron": cron}))
@@ -182,6 +182,21 @@ async fn a_deploy_keeps_an_unchanged_schedule_and_counts_up_a_changed_one() {
     bench.engine.remove_app("leads".to_owned()).await.unwrap();
     assert!(!bench.handler("a").is_active() && !bench.handler("b").is_active());
     assert_eq!(bench.engine.trigger(a.id).await.unwrap(), Err(ScheduleError::Ended(a.id)));
+}
+
+#[tokio::test]
+async fn a_start_registers_what_a_torn_deploy_left_out() {
+    use crate::store::{Batch, Change, Table};
+    let mut bench = Bench::new(2).await;
+    bench.deploy(&[("a", "@daily"), ("b", "@daily")]).await;
+    let (a, b) = (bench.handler("a"), bench.handler("b"));
+    let torn = Change::delete(Table::Schedule, b.id.0.to_be_bytes());
+    let high_water = bench.store.high_water();
+    bench.store.commit(&Batch { changes: vec![torn], high_water }).unwrap();
+    bench.restart().await;
+    bench.settle().await;
+    assert_eq!(bench.handler("a"), a);
+    assert_eq!(bench.handler("b").next, b.next);
 }
 
 #[tokio::test]

@@ -177,9 +177,13 @@ impl Group<'_> {
         if let Some(task) = self.overlap(&schedule) {
             return Ok(Err(ScheduleError::Overlap(task)));
         }
-        let now = self.now;
-        let outcome = self.fire(&schedule, now, Fire::Manual)?;
-        self.keep(schedule, vec![(now, outcome.clone())])?;
+        // A clock that stands or was set back gives an instant again; no record is written over.
+        let mut planned = self.now;
+        while self.has_tick(&schedule, planned)? {
+            planned.0 += 1;
+        }
+        let outcome = self.fire(&schedule, planned, Fire::Manual)?;
+        self.keep(schedule, vec![(planned, outcome.clone())])?;
         match outcome {
             Outcome::Fired { task, .. } | Outcome::Skipped { task } => {
                 let task = self.load(task)?;

@@ -63,6 +63,9 @@ impl Group<'_> {
     fn come(&mut self, mut schedule: Schedule, planned: Timestamp) -> Result<(), EngineError> {
         let due = schedule.rule.due(planned, self.now);
         schedule.next = due.next;
+        let until = due.missed.map(|missed| missed.until);
+        let decided = due.fire.into_iter().chain(until).chain([planned]).max();
+        schedule.decided = schedule.decided.max(decided.unwrap_or(planned));
         let mut rows = Vec::new();
         if let Some(missed) = due.missed {
             let outcome = Outcome::Missed { until: missed.until, count: missed.count };

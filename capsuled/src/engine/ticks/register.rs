@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
-use capsule_core::time::Timestamp;
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
@@ -14,19 +13,16 @@ use super::{Origin, Schedule, put};
 use crate::schedule::{EVERY_MIN, Rule};
 use crate::store::SideKind;
 
-/// The last instant that has had its tick, or was before there was a schedule: later than now
-/// when the clock was set back.
-fn had(schedule: &Schedule) -> Timestamp {
-    let waited = schedule.next.and_then(|next| schedule.rule.last_until(Timestamp(next.0 - 1)));
-    let last = schedule.last.as_ref().map(|last| last.planned);
-    waited.into_iter().chain(last).max().unwrap_or_default()
-}
-
 impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
     /// then its recurrences end too.
     pub(in crate::engine) fn register_schedules(&mut self, app: &str) {
-        let in_force = self.book.apps.get(app).and_then(|app| app.in_force()).cloned();
+        let known = self.book.apps.get(app);
+        let in_force = known.and_then(|app| app.in_force()).cloned();
+        if known.is_some() && in_force.is_none() {
+            // It is there but this version cannot read it: nothing of it is taken away.
+            return;
+        }
         let python = in_force.as_ref().and_then(|revision| revision.python.clone());
         let schedules = python.iter().flat_map(|python| &python.schedules);
         let wanted: BTreeMap<&str, &str> =
@@ -49,6 +45,14 @@ impl Group<'_> {
         }
     }
 
+    /// Makes good what a crash left of a deploy with more schedules than one batch holds.
+    pub(in crate::engine) fn register_all_schedules(&mut self) {
+        let apps: Vec<String> = self.book.apps.iter().map(|(name, _)| name.clone()).collect();
+        for app in apps {
+            self.register_schedules(&app);
+        }
+    }
+
     /// Registers one schedule of an app. The same rule as before goes on as it was; another one
     /// begins now, and never with an instant that has had its tick.
     fn register(&mut self, app: &str, name: &str, rule: Rule, by: &str) {
@@ -58,7 +62,7 @@ impl Group<'_> {
             Some(it) if same(&it) && it.owner == by => return,
             Some(it) if same(&it) => Schedule { owner: by.to_owned(), ..it },
             Some(it) => {
-                let next = rule.next_after(self.now.max(had(&it)));
+                let next = rule.next_after(self.now.max(it.decided));
                 let generation = it.generation.saturating_add(1);
                 Schedule { rule, generation, next, ended: None, owner: by.to_owned(), ..it }
             }
@@ -76,6 +80,7 @@ impl Group<'_> {
                 last: None,
                 former: None,
                 template: None,
+                decided: self.now,
             },
         };
         self.write(put(&schedule));
@@ -146,6 +151,7 @@ impl Group<'_> {
             last: None,
             former: None,
             template: Some(Box::new(spec)),
+            decided: self.now,
         };
         self.write(put(&schedule));
         self.book.schedules.put(schedule.clone());

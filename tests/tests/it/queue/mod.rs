@@ -8,6 +8,7 @@ mod lists;
 mod locks;
 mod program;
 mod retry;
+mod schedules;
 mod waits;
 
 use std::fs;
