@@ -75,6 +75,7 @@ fn only_keeper_and_jail_are_unsafe_and_start_processes() {
 fn tasks_and_threads_start_at_known_places() {
     let places = [
         "capsuled/src/daemon.rs",
+        "capsuled/src/deploying/mod.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/engine/mod.rs",
         "capsuled/src/jail/pool.rs",
