@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub const VALUE_MAX: usize = 64 << 10;
 /// The longest name, in bytes.
 pub const NAME_MAX: usize = 128;
+/// The shortest value that is masked, in bytes.
+const MASKED_MIN: usize = 6;
 /// The longest source that is searched for names, in bytes.
 const SOURCE_MAX: u64 = 1 << 20;
 
@@ -129,6 +131,15 @@ impl Secrets {
         names.iter().filter_map(|name| Some((name.clone(), self.get(name)?))).collect()
     }
 
+    /// A text without the values of secrets; short ones are words that anybody may use.
+    pub fn mask(&self, text: &str) -> String {
+        let names = self.list().into_iter().map(|(name, _)| name);
+        let values = names.filter_map(|name| self.get(&name));
+        values
+            .filter(|value| value.trim().len() >= MASKED_MIN)
+            .fold(text.to_owned(), |text, value| text.replace(value.trim(), "••••••••"))
+    }
+
     /// The secrets whose names stand in quotes in the source of an app that is not imported yet.
     pub fn named_in(&self, dir: &Path, entry: &str) -> Vec<(String, String)> {
         let known = self.list();
@@ -197,6 +208,15 @@ mod tests {
             assert!(matches!(error, SecretError::Value { .. }));
         }
         assert!(secrets.list().is_empty());
+    }
+
+    #[test]
+    fn values_are_masked_wherever_they_stand() {
+        let state = tempfile::tempdir().unwrap();
+        let secrets = Secrets::new(state.path());
+        secrets.set("KEY", "sk-12345\n").unwrap();
+        secrets.set("SHORT", "on").unwrap();
+        assert_eq!(secrets.mask("on sk-12345!"), "on ••••••••!");
     }
 
     #[test]

@@ -275,11 +275,10 @@ fn param(place: &Place<'_>, name: String, value: toml::Value) -> Result<Param, M
     let mut param = Param {
         name,
         kind,
-        loose: false,
         required: table.required.unwrap_or(false),
-        default: None,
         choices: choices.collect(),
         help: table.help,
+        ..Param::default()
     };
     if kind == ParamKind::Bool && !param.required {
         param.default = Some(Value::Bool(false));

@@ -157,7 +157,7 @@ pub fn parse(text: &str) -> Result<Parsed, ParseError> {
 }
 
 /// A parameter of a definition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Param {
     /// Its name.
     pub name: String,
@@ -176,9 +176,10 @@ pub struct Param {
 }
 
 /// What fits a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ParamKind {
     /// Any text.
+    #[default]
     Str,
     /// A whole number of 64 bits.
     Int,

@@ -38,6 +38,14 @@ pub struct Draft {
     serve: bool,
 }
 
+/// What a description is completed by, besides what was found.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub order: &'a Order,
+    pub settings: &'a Settings,
+    pub secrets: &'a Secrets,
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Err(error) = snapshot::remove(&self.scratch) {
@@ -86,24 +94,24 @@ impl Draft {
     pub(super) fn complete(
         &mut self,
         mut description: Map<String, Value>,
-        order: &Order,
-        settings: &Settings,
-        (found, made): (Interpreter, Option<Made>),
-        secrets: &Secrets,
+        asked: &Asked<'_>,
+        found: Interpreter,
+        made: Option<&Made>,
     ) -> Result<(), DeployError> {
+        let Asked { order, settings, secrets } = asked;
         if !order.name.is_empty() {
             description.insert("app".to_owned(), order.name.clone().into());
         }
         self.app = text(&description, "app").to_owned();
         self.warnings = found.warnings;
-        let (mode, why) = mode(settings, text(&description, "sdk"));
+        let (runs_it, why) = who_runs(settings, text(&description, "sdk"));
         if description.get("threads_at_import") == Some(&Value::Bool(true)) {
             self.warnings.push(
                 "importing the app starts threads: its processes start anew instead of being forked"
                     .to_owned(),
             );
         }
-        let (why_python, root, packages) = match &made {
+        let (why_python, root, packages) = match made {
             Some(made) => {
                 let why = format!("made by capsule from {}", found.why);
                 (why, made.root.display().to_string(), made.packages.clone())
@@ -118,7 +126,7 @@ impl Draft {
             "interpreter": found.program.display().to_string(),
             "interpreter_why": why_python,
             "source": order.dir.display().to_string(),
-            "mode": mode,
+            "mode": runs_it,
             "mode_why": why,
             "sync_tasks": sync_tasks,
             "serve": order.serve,
@@ -202,7 +210,7 @@ impl Deployer {
 }
 
 /// Who runs the app, and why.
-fn mode(settings: &Settings, sdk: &str) -> (&'static str, String) {
+fn who_runs(settings: &Settings, sdk: &str) -> (&'static str, String) {
     match settings.runner {
         Runner::Stock => ("stock", "capsule.toml asks for it".to_owned()),
         Runner::Host if sdk == KNOWN_SDK => ("host", format!("it knows cpsl {sdk}")),

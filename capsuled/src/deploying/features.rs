@@ -63,8 +63,8 @@ pub fn parts() -> &'static [Part] {
 
 /// Of the parts an app uses, those that do not run, or not wholly.
 pub fn lacking(uses: &[String]) -> Vec<&'static Part> {
-    let used = |part: &&Part| uses.contains(&part.name) && part.state != State::Runs;
-    parts().iter().filter(used).collect()
+    let lacks = |part: &&Part| uses.contains(&part.name) && part.state != State::Runs;
+    parts().iter().filter(lacks).collect()
 }
 
 /// The document, as text.
@@ -78,7 +78,7 @@ pub fn document(sdk: &str) -> String {
     );
     for part in parts() {
         let Part { title, state, how, .. } = part;
-        text.push_str(&format!("| {title} | {} | {how} |\n", state.word()));
+        text.push_str(&["| ", title, " | ", state.word(), " | ", how, " |\n"].concat());
     }
     text
 }

@@ -101,8 +101,8 @@ fn within(environment: &Path, why: &str) -> Interpreter {
 /// A path, the root of an environment, or a version such as 3.12.
 fn named(base: &Path, asked: &Path, why: &str, shell: &Shell) -> Result<Interpreter, DeployError> {
     let absent = || DeployError::NoInterpreter { asked: asked.display().to_string() };
-    let bare = asked.to_str().filter(|text| !text.contains('/'));
-    if let Some(text) = bare.filter(|_| !base.join(asked).exists()) {
+    let version = asked.to_str().filter(|text| !text.contains('/'));
+    if let Some(text) = version.filter(|_| !base.join(asked).exists()) {
         let name =
             if text.starts_with("python") { text.to_owned() } else { format!("python{text}") };
         let program = on_path(&shell.path, &name).ok_or_else(absent)?;
@@ -152,7 +152,7 @@ fn pinned(dir: &Path) -> Option<String> {
     let word =
         text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
     let version = word.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let mut parts = version.split('.').map(|part| part.parse::<u32>());
+    let mut parts = version.split('.').map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return None };
     Some(format!("{major}.{minor}"))
 }

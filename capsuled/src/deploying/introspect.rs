@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::children::Children;
 use super::{DESCRIPTION_MAX, DeployError};
 use crate::jail::Plan;
+use crate::secrets::Secrets;
 
 /// How long importing an app may take.
 const LONGEST_MS: u64 = 120_000;
@@ -27,6 +28,8 @@ pub(super) struct Visit<'a> {
     pub result: PathBuf,
     /// Added to the environment.
     pub env: Vec<(String, String)>,
+    /// Their values stand in nothing that is kept or shown.
+    pub secrets: &'a Secrets,
 }
 
 /// Why an app is none, as its introspection says.
@@ -69,7 +72,7 @@ pub(super) async fn introspect(
     children: &dyn Children,
     visit: Visit<'_>,
 ) -> Result<Seen, DeployError> {
-    let Visit { program, host, dir, result, env } = visit;
+    let Visit { program, host, dir, result, env, secrets } = visit;
     let argv = [program.as_os_str(), "-u".as_ref(), host.as_os_str(), "introspect".as_ref()];
     let mut env = env;
     env.push(("CAPSULE_RESULT_FILE".to_owned(), result.display().to_string()));
@@ -77,7 +80,7 @@ pub(super) async fn introspect(
     let end = children.run(plan, "introspection").await?;
     if !end.is_good() {
         let what = format!("importing the app with {}", program.display());
-        let output = end.output.iter().map(|line| without(line, dir)).collect();
+        let output = end.output.iter().map(|line| secrets.mask(&without(line, dir))).collect();
         return Err(DeployError::Crashed { what, how: end.how(), output });
     }
     let crashed = |how: String| DeployError::Crashed {
@@ -87,6 +90,7 @@ pub(super) async fn introspect(
     };
     let text = std::fs::read_to_string(&result)
         .map_err(|error| crashed(format!("left no description: {error}")))?;
+    let text = secrets.mask(&text);
     if text.len() > DESCRIPTION_MAX {
         return Err(DeployError::TooLong { bytes: text.len() });
     }

@@ -106,7 +106,7 @@ pub enum DeployError {
     #[error("{}{}", fault.placed(), indented(&fault.traceback))]
     Fault {
         /// What is wrong with it.
-        fault: Fault,
+        fault: Box<Fault>,
         /// Its interpreter.
         program: PathBuf,
     },
@@ -129,11 +129,11 @@ fn no_interpreter(asked: &str) -> String {
 
 fn tail(output: &[String]) -> String {
     let last = output.iter().skip(output.len().saturating_sub(OUTPUT_SHOWN));
-    last.map(|line| format!("\n  {line}")).collect()
+    last.map(|line| format!("\n  {line}")).collect::<Vec<_>>().concat()
 }
 
 fn indented(text: &str) -> String {
-    text.trim_end().lines().map(|line| format!("\n  {line}")).collect()
+    text.trim_end().lines().map(|line| format!("\n  {line}")).collect::<Vec<_>>().concat()
 }
 
 impl DeployError {
@@ -262,11 +262,16 @@ impl Deployer {
         }
         let description = match seen {
             Seen::Described(description) => description,
-            Seen::Fault(fault) => return Err(DeployError::Fault { fault, program: found.program }),
+            Seen::Fault(fault) => {
+                return Err(DeployError::Fault { fault: fault.into(), program: found.program });
+            }
         };
-        check_schedules(&description)
-            .map_err(|fault| DeployError::Fault { fault, program: found.program.clone() })?;
-        draft.complete(description, order, &settings, (found, made), &self.secrets)?;
+        check_schedules(&description).map_err(|fault| DeployError::Fault {
+            fault: fault.into(),
+            program: found.program.clone(),
+        })?;
+        let asked = draft::Asked { order, settings: &settings, secrets: &self.secrets };
+        draft.complete(description, &asked, found, made.as_ref())?;
         Ok(draft)
     }
 
@@ -282,6 +287,7 @@ impl Deployer {
             dir: draft.dir(),
             result: draft.scratch().join("description.json"),
             env: self.environment(order, program, draft),
+            secrets: &self.secrets,
         };
         introspect(&*self.children, visit).await
     }

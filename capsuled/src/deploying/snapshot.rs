@@ -142,7 +142,7 @@ pub(super) fn digest_of(texts: &[&str]) -> String {
 
 fn hex(digest: Sha256) -> String {
     let bytes = digest.finalize();
-    bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// Whether an entry of this name and kind is left out.

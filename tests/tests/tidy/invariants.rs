@@ -81,6 +81,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/appdata/mod.rs",
         "capsuled/src/callback.rs",
         "capsuled/src/daemon.rs",
+        "capsuled/src/deploying/mod.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/dispatcher/hosts/",
         "capsuled/src/engine/mod.rs",

@@ -1,6 +1,7 @@
 //! `deploy`: register a manifest, or an app of the SDK, as an app or as its next revision.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use capsule_proto::v1::{DeployReply, DeployRequest};
 use clap::Args;
@@ -15,6 +16,8 @@ use crate::ui::{color, escape, shape, warn};
 
 /// The manifest of a folder.
 const MANIFEST: &str = "capsule.toml";
+/// After so long a word is due.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Register the tasks of an app or a manifest; a changed one becomes the next revision
 ///
@@ -49,7 +52,15 @@ impl DeployArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let request = self.request()?;
         let client = context.client().await?.patient();
-        let reply = client.answer(client.apps().deploy(request)).await?;
+        let mut apps = client.apps();
+        let mut answer = client.answer(apps.deploy(request));
+        let reply = match tokio::time::timeout(PATIENCE, &mut answer).await {
+            Ok(reply) => reply?,
+            Err(_) => {
+                context.ui.talk("still at it; packages that are missing take a while to install");
+                answer.await?
+            }
+        };
         print(context, &reply)?;
         Ok(if self.exit_code && reply.changed { Exit::Refused } else { Exit::Done })
     }

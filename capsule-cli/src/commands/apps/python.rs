@@ -45,7 +45,9 @@ fn running(about: &PythonApp) -> Vec<(&'static str, String)> {
 
 fn told(lines: &[(&str, String)]) -> String {
     let some = lines.iter().filter(|(_, text)| !text.is_empty());
-    some.map(|(label, text)| format!("  {label:<12} {}\n", escape::line(text))).collect()
+    some.fold(String::new(), |told, (label, text)| {
+        told + &format!("  {label:<12} {}\n", escape::line(text))
+    })
 }
 
 /// What is missing, so that it is seen.
@@ -62,5 +64,5 @@ fn lacks(ui: &Ui, about: &PythonApp) -> String {
     let paint = |(label, text): &(&str, String)| {
         format!("  {} {}\n", ui.paint(color::YELLOW, &format!("{label:<12}")), escape::line(text))
     };
-    lines.iter().map(paint).collect()
+    lines.iter().map(paint).collect::<Vec<_>>().concat()
 }

@@ -115,7 +115,7 @@ fn card(ui: &Ui, task: &TaskView, mixed: bool) -> (String, String) {
     let until = task.ended_us.or(running.then_some(ui.times.now.as_microsecond()));
     let mut parts = Vec::new();
     if mixed {
-        parts.push(word(task.status()).to_owned());
+        parts.push(word(task.status()));
     }
     match (task.started_us, until) {
         (Some(from), Some(to)) => parts.push(time::between(from, to)),

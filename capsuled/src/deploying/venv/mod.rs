@@ -169,9 +169,9 @@ struct Project {
 
 /// `[project] dependencies` of the nearest `pyproject.toml`.
 fn of_project(dir: &Path) -> Vec<String> {
-    let texts =
+    let mut texts =
         dir.ancestors().map(|folder| std::fs::read_to_string(folder.join("pyproject.toml")));
-    let Some(text) = texts.filter_map(Result::ok).next() else { return Vec::new() };
+    let Some(text) = texts.find_map(Result::ok) else { return Vec::new() };
     toml::from_str::<PyProject>(&text).unwrap_or_default().project.dependencies
 }
 
