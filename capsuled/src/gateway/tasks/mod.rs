@@ -1,5 +1,7 @@
 //! `TaskService`: an app submits, finds, counts, cancels and refreshes its tasks.
 
+mod recurring;
+
 use capsule_core::command::Command;
 use capsule_core::id::TaskId;
 use capsule_core::spec::{Payload, TaskSpec};
@@ -23,13 +25,21 @@ const FIND_MAX: usize = 1000;
 const BREATH: usize = 64;
 
 impl Gateway {
-    pub(super) async fn task_call(&self, caller: &Caller, name: &str, body: &[u8]) -> Answer {
+    pub(in crate::gateway) async fn task_call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        body: &[u8],
+    ) -> Answer {
         match name {
             "SubmitTask" => answer(&self.submit_task(caller, read(body)?).await?),
             "GetTask" => {
                 let request: sdk::GetTaskRequest = read(body)?;
-                let task = self.own_task(caller, &request.task_id)?;
-                answer(&sdk::GetTaskResponse { task: Some(self.record(&task)) })
+                let task = match self.own_recurrence(caller, &request.task_id) {
+                    Some(schedule) => self.recurrence_record(&schedule),
+                    None => self.record(&self.own_task(caller, &request.task_id)?),
+                };
+                answer(&sdk::GetTaskResponse { task: Some(task) })
             }
             "FindTasks" => answer(&self.find_tasks(caller, read(body)?).await?),
             "CountTasks" => answer(&self.count_tasks(caller, read(body)?).await?),
@@ -46,7 +56,7 @@ impl Gateway {
     ) -> Result<sdk::SubmitTaskResponse, Status> {
         caller.check_app(&request.app_id)?;
         if request.recurrence_seconds > 0 {
-            return self.submit_recurring(caller, &request);
+            return self.submit_recurring(caller, &request).await;
         }
         let (work, spec) = self.called(caller, &request)?;
         let new = NewTask {
@@ -65,21 +75,8 @@ impl Gateway {
         Ok(sdk::SubmitTaskResponse { ok: true, task_id, err_msg: String::new() })
     }
 
-    /// What a recurrence becomes: nothing yet, and the app is told so.
-    #[expect(clippy::unused_self, reason = "the one place where schedules come in")]
-    fn submit_recurring(
-        &self,
-        _caller: &Caller,
-        request: &sdk::SubmitTaskRequest,
-    ) -> Result<sdk::SubmitTaskResponse, Status> {
-        Err(Status::unimplemented(format!(
-            "task {} every {} s: recurring tasks are not served by this daemon",
-            request.task_name, request.recurrence_seconds
-        )))
-    }
-
     /// The work and the spec of a submit: the definition's, with what the request says itself.
-    pub(super) fn called(
+    pub(in crate::gateway) fn called(
         &self,
         caller: &Caller,
         request: &sdk::SubmitTaskRequest,
@@ -124,7 +121,7 @@ impl Gateway {
     }
 
     /// A task of the caller's app.
-    pub(super) fn own_task(&self, caller: &Caller, id: &str) -> Result<Task, Status> {
+    pub(in crate::gateway) fn own_task(&self, caller: &Caller, id: &str) -> Result<Task, Status> {
         let missing = || Status::not_found(format!("app {} has no task {id:?}", caller.app));
         let number: TaskId = id.parse().map_err(|_| missing())?;
         let task = self.engine().task(number).map_err(|error| engine_failed(&error))?;
@@ -155,8 +152,12 @@ impl Gateway {
             session: request.session_id,
             kwargs: kwargs(&request.kwargs_filter_json)?,
         };
+        // Recurrences come first: they are what goes on.
+        let recurring = self.recurrences(caller, &search);
+        let mut tasks: Vec<_> = recurring.iter().map(|it| self.recurrence_record(it)).collect();
         let found = self.search(caller, search, offset.saturating_add(limit)).await?;
-        let tasks = found.iter().skip(offset).map(|task| self.record(task)).collect();
+        tasks.extend(found.iter().map(|task| self.record(task)));
+        let tasks = tasks.into_iter().skip(offset).take(limit).collect();
         Ok(sdk::FindTasksResponse { tasks })
     }
 
@@ -172,8 +173,9 @@ impl Gateway {
             session: request.session_id,
             kwargs: kwargs(&request.kwargs_filter_json)?,
         };
-        let found = self.search(caller, search, usize::MAX).await?;
-        Ok(sdk::CountTasksResponse { count: i64::try_from(found.len()).unwrap_or(i64::MAX) })
+        let recurring = self.recurrences(caller, &search).len();
+        let found = self.search(caller, search, usize::MAX).await?.len() + recurring;
+        Ok(sdk::CountTasksResponse { count: i64::try_from(found).unwrap_or(i64::MAX) })
     }
 
     async fn cancel_tasks(
@@ -182,24 +184,28 @@ impl Gateway {
         request: sdk::CancelTasksRequest,
     ) -> Result<sdk::CancelTasksResponse, Status> {
         caller.check_app(&request.app_id)?;
-        let tasks = if request.task_id.is_empty() {
+        let (recurring, tasks) = if request.task_id.is_empty() {
             let search = Search {
                 task: request.task_name,
                 status: request.status,
                 session: request.session_id,
                 kwargs: kwargs(&request.kwargs_filter_json)?,
             };
-            self.search(caller, search, usize::MAX).await?
+            let recurring = self.recurrences(caller, &search);
+            (recurring, self.search(caller, search, usize::MAX).await?)
         } else {
             // A task that is not there cannot be cancelled: none is.
-            self.own_task(caller, &request.task_id).into_iter().collect()
+            let task = self.own_task(caller, &request.task_id).into_iter().collect();
+            (self.own_recurrence(caller, &request.task_id).into_iter().collect(), task)
         };
+        let ended = self.end_recurrences(&recurring).await?;
         let ids: Vec<TaskId> =
             tasks.iter().filter(|task| !task.status().is_ended()).map(|task| task.id).collect();
         let command = Command::Cancel { reason: "by its app".to_owned(), grace: None };
         let acted = self.engine().act(ids, command).await.map_err(|error| engine_failed(&error))?;
         let cancelled = acted.iter().filter(|acted| acted.result.is_ok()).count();
-        Ok(sdk::CancelTasksResponse { cancelled: i64::try_from(cancelled).unwrap_or(i64::MAX) })
+        let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX).saturating_add(ended);
+        Ok(sdk::CancelTasksResponse { cancelled })
     }
 
     async fn refresh(
@@ -260,10 +266,14 @@ impl Gateway {
     }
 
     /// The arguments of a task as JSON; `{}` where it has none.
-    pub(super) fn arguments(&self, task: &Task) -> String {
-        let bytes = match &task.spec.payload {
+    pub(in crate::gateway) fn arguments(&self, task: &Task) -> String {
+        self.arguments_in(&task.spec.payload, task.id)
+    }
+
+    fn arguments_in(&self, payload: &Payload, id: TaskId) -> String {
+        let bytes = match payload {
             Payload::Inline(bytes) => Some(bytes.clone()),
-            Payload::Side { .. } => self.engine().side(SideKind::Payload, task.id).ok().flatten(),
+            Payload::Side { .. } => self.engine().side(SideKind::Payload, id).ok().flatten(),
         };
         match bytes.and_then(|bytes| Work::decode(&bytes)) {
             Some(Work::Call(call)) => call.arguments,
