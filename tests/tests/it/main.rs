@@ -11,6 +11,7 @@
 
 mod adoption;
 mod adversary;
+mod apps;
 mod cli;
 mod damage;
 mod durable;

@@ -25,7 +25,7 @@ impl App {
         fs::create_dir(app.folder()).unwrap();
         fs::write(&script, SCRIPT).unwrap();
         fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).unwrap();
-        app.deploy(json!({}));
+        app.deploy(&json!({}));
         app
     }
 
@@ -34,7 +34,7 @@ impl App {
     }
 
     /// Deploys the app with these fields besides.
-    fn deploy(&self, more: Value) {
+    fn deploy(&self, more: &Value) {
         let param = json!({"name": "file", "type": "str", "default": ""});
         let task = |name: &str, timeout: u32, retries: u32, is_async: bool| {
             json!({"name": name, "async": is_async, "timeout": timeout, "retries": retries,
@@ -179,7 +179,7 @@ fn an_old_revisions_host_ends_when_its_attempts_have() {
     let app = App::new("1");
     let id = app.submit("wait", "go");
     let old = app.host(1);
-    app.deploy(json!({"handlers": {"message": [""]}, "tasks": [
+    app.deploy(&json!({"handlers": {"message": [""]}, "tasks": [
         {"name": "quick", "async": true, "timeout": 9}]}));
     let quick = app.home.submit(["quick"]);
     assert_eq!(app.home.ended(quick)["status"], "completed");

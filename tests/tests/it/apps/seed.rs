@@ -1,0 +1,57 @@
+//! The five blocks of the SDK's tutorial, as printed there.
+
+use serde_json::json;
+
+use super::{Deployed, seed_app};
+
+#[test]
+fn a_message_submits_a_task_and_its_card_completes() {
+    let Some(app) = Deployed::new(&seed_app()) else { return };
+    let said = app.says(&["chat", "seed", "--as", "ann", "--once", "go", "--wait"]);
+    assert!(said.contains("Lead sync started"), "{said}");
+    let task = app.becomes("sync_leads", "completed");
+    let id = task["id"].to_string();
+    let result = app.json(&["result", &id]);
+    assert_eq!(result, json!({"synced": 10, "owner_id": "ann"}));
+    let said =
+        app.says(&["chat", "seed", "--as", "ann", "--org", "acme", "--once", "go", "--wait"]);
+    assert!(said.contains("org:acme"), "{said}");
+}
+
+#[test]
+fn the_command_line_has_typed_flags_for_its_tasks() {
+    let Some(app) = Deployed::new(&seed_app()) else { return };
+    let told = app.says(&["tasks", "sync_leads"]);
+    assert!(told.contains("--owner-id str (required)"), "{told}");
+    app.says(&["submit", "sync_leads", "--owner-id", "acme", "--wait"]);
+    let result = app.json(&["result", "@last"]);
+    assert_eq!(result, json!({"synced": 10, "owner_id": "acme"}));
+    let refused = app.home.capsule(["submit", "sync_leads", "--owner", "acme"]).run();
+    assert_ne!(refused.code(), 0, "nothing is queued without its owner_id");
+    assert!(refused.errors().contains("owner-id"), "{}", refused.errors());
+}
+
+#[test]
+fn a_task_with_process_true_has_a_process_of_its_own_under_its_lock() {
+    let Some(app) = Deployed::new(&seed_app()) else { return };
+    app.says(&["submit", "rebuild_index", "--owner-id", "u1", "--wait"]);
+    let task = app.json(&["show", "@last", "--json"]);
+    assert_eq!(task["status"], "completed");
+    assert_eq!(task["lock"], "owner:u1");
+    assert_eq!(task["exit_code"], 0, "a process of its own ended: {task}");
+}
+
+#[test]
+fn its_page_is_a_board_and_its_schedule_submits_for_the_system() {
+    let Some(app) = Deployed::new(&seed_app()) else { return };
+    let board = app.says(&["board", "--page", "Tasks", "--once"]);
+    assert!(board.contains("Background work"), "{board}");
+    app.says(&["schedule", "trigger", "hourly_sync"]);
+    let task = app.becomes("sync_leads", "completed");
+    let id = task["id"].to_string();
+    assert_eq!(app.json(&["result", &id])["owner_id"], "system");
+    let board = app.says(&["board", "--page", "Tasks", "--once"]);
+    assert!(board.contains("sync_leads") && !board.contains("hourly_sync"), "{board}");
+    let history = app.says(&["schedule", "history", "hourly_sync"]);
+    assert!(history.contains("completed"), "{history}");
+}
