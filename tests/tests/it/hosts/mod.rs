@@ -199,3 +199,15 @@ fn what_waits_for_an_app_that_cannot_boot_fails_with_its_reason() {
     let task = app.home.ended(app.submit("quick", ""));
     assert_eq!(task["reason"], "boot: the app cannot be served: no database", "{task}");
 }
+
+#[test]
+fn an_interpreter_that_is_gone_is_named() {
+    let app = App::new("1");
+    app.deploy(
+        json!({"interpreter": "/no/such/python", "tasks": [{"name": "quick", "async": true}]}),
+    );
+    let task = app.home.ended(app.home.submit(["quick"]));
+    let reason = task["reason"].as_str().unwrap();
+    assert!(reason.starts_with("HostError: the app cannot be served: "), "{task}");
+    assert!(reason.contains("/no/such/python"), "{task}");
+}
