@@ -146,7 +146,8 @@ impl Hosts {
                 self.engine.report(task, found.lost(attempt, now), true)?;
             }
         }
-        if !host.ready && host.quitting.is_none() && !host.doomed {
+        let told_to = host.quitting.is_some() || (host.doomed && host.failed.is_none());
+        if !host.ready && !told_to {
             let raised = host.failed.clone().unwrap_or_else(|| said(&end));
             self.unserve(place, &raised)?;
         }

@@ -11,6 +11,8 @@ mod life;
 mod recover;
 mod registry;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
