@@ -96,13 +96,15 @@ impl Hosts {
             }
         };
         let process = self.processes.begin(plan, &format!("the host of {app}@r{number}"));
-        let record = Record { app: app.clone(), revision: *number, token: token.clone() };
+        let launched_us = self.engine.now().0;
+        let record =
+            Record { app: app.clone(), revision: *number, token: token.clone(), launched_us };
         if let Err(error) = self.registry.note(process.key, &record) {
             tracing::warn!(app, %error, "the next daemon will not know this host");
         }
         self.gatekeeper.expect(process.key, &token, app, &slot.revision);
         tracing::info!(app, revision = number, "an app host starts");
-        slot.host = Some(Host::new(process.clone(), false));
+        slot.host = Some(Host::new(process.clone(), None));
         self.watch(process);
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Hosts {
         let place = (task.spec.app.clone(), revision.number);
         let slot = self.slots.entry(place.clone()).or_insert_with(|| Slot::new(revision));
         // It may have begun in a host that is gone: then it is not begun again.
-        if lease.since < self.born && !slot.is_back() {
+        if lease.since < self.born && !slot.is_back(lease.since) {
             return self.lost_before(task.id, lease.attempt);
         }
         slot.waiting.push(Waiting { task: task.id, attempt: lease.attempt, start, limits });

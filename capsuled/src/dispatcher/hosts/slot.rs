@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::Raised;
@@ -58,8 +59,8 @@ pub(super) struct Host {
     pub(super) sender: Option<Sender>,
     pub(super) ready: bool,
     pub(super) attempts: Attempts,
-    /// A former daemon started it.
-    pub(super) adopted: bool,
+    /// When a former daemon started it, if one did.
+    pub(super) adopted: Option<Timestamp>,
     /// Why it cannot serve the app.
     pub(super) failed: Option<Raised>,
     /// It was told to end; when it is killed for not doing so.
@@ -145,9 +146,11 @@ impl Slot {
         Some((host.sender.as_ref().filter(|_| takes)?, &mut host.attempts))
     }
 
-    /// A former daemon's host is here and has said what it has.
-    pub(super) fn is_back(&self) -> bool {
-        self.host.as_ref().is_some_and(|host| host.adopted && host.sender.is_some())
+    /// A former daemon's host is here, has said what it has, and is the first that can have had
+    /// an attempt claimed at `claimed`.
+    pub(super) fn is_back(&self, claimed: Timestamp) -> bool {
+        let Some(host) = &self.host else { return false };
+        host.sender.is_some() && host.adopted.is_some_and(|launched| launched <= claimed)
     }
 
     /// There is no host, and none has died a moment ago.
@@ -167,7 +170,7 @@ impl Slot {
 }
 
 impl Host {
-    pub(super) fn new(process: Process, adopted: bool) -> Self {
+    pub(super) fn new(process: Process, adopted: Option<Timestamp>) -> Self {
         Self {
             key: process.key,
             process,
