@@ -33,10 +33,8 @@ EVENT_BYTES = 16000
 REPLIES_SECONDS, TASKS_SECONDS = 5.0, 5.0
 REQUEST_BYTES = 1 << 20
 NO_GATE, BROKEN = 125, 126
-# Where a child keeps its gate: above what the app opened when it was imported.
-GATE = 500
-# How long after a request the next child is forked ahead.
-SPARE_SECONDS = 0
+# The least descriptor of a child's gate: out of the way of those that a task is given.
+GATE = 10
 
 
 class Run:
@@ -113,8 +111,9 @@ class Run:
         await self.runner.boot()
         kind = "tick" if self.name not in self.runner._tasks and self.name in self.runner._schedules else "task"
         self.work = self.sdk.find_work(self.runner, os.environ.get("CAPSULE_KIND") or kind, self.name)
-        given, session_id = arguments_given(), os.environ.get("CAPSULE_SESSION_ID", "")
-        found = await self.sdk.equipped(self.runner, self.work, given, session_id, "")
+        environment = os.environ.get
+        session_id, user_id = environment("CAPSULE_SESSION_ID", ""), environment("CAPSULE_TASK_USER_ID", "")
+        found = await self.sdk.equipped(self.runner, self.work, arguments_given(), session_id, user_id)
         return *found, contextvars.copy_context()
 
     def until_done(self, awaitable, current=None):
@@ -142,7 +141,7 @@ class Run:
         await asyncio.sleep(0)
         await self.runner._drain_submit_results()
         end = time.monotonic() + REPLIES_SECONDS
-        while self.link.calls_waiting() and time.monotonic() < end:
+        while self.link.calls and time.monotonic() < end:
             await asyncio.sleep(0.002)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
@@ -245,7 +244,8 @@ def serve():
     control.send(line({"ready": True, "threads": threads}))
     spare = None
     while True:
-        if spare is None and not select.select((control,), (), (), SPARE_SECONDS)[0]:
+        if spare is None and not select.select((control,), (), (), 0)[0]:
+            # Nobody waits: fork the next child ahead.
             spare = Spare(entry, kept)
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
@@ -327,10 +327,10 @@ def become(entry, requests, kept):
         if len(given) != 5:
             os._exit(0)
         requests.close()
-        enter(json.loads(data), given)
-        if not os.read(GATE, 1):
+        gate = enter(json.loads(data), given)
+        if not os.read(gate, 1):
             os._exit(NO_GATE)
-        os.close(GATE)
+        os.close(gate)
         leave(run.carry_out())
     except BaseException:
         traceback.print_exc()
@@ -339,13 +339,12 @@ def become(entry, requests, kept):
 
 
 def enter(request, given):
-    """Takes the descriptors, folder and environment of a request."""
-    fcntl.fcntl(given[4], fcntl.F_DUPFD, GATE)
+    """Takes the descriptors, folder and environment of a request; the gate's descriptor."""
+    gate = fcntl.fcntl(given[4], fcntl.F_DUPFD_CLOEXEC, GATE)
     for at, descriptor in enumerate(given[:4]):
         os.dup2(descriptor, at)
     for descriptor in given:
         close(descriptor)
-    os.set_inheritable(GATE, False)
     os.chdir(request["cwd"])
     wanted = {**request["env"], "CAPSULE_EVENT_FD": "3"}
     for name in [name for name in os.environ if name not in wanted]:
@@ -356,6 +355,7 @@ def enter(request, given):
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
+    return gate
 
 
 def descriptors():

@@ -9,6 +9,7 @@ the order in which they were posted, and one that was cut by a lost connection i
 import asyncio
 import base64
 import collections
+import contextlib
 import contextvars
 import json
 import os
@@ -24,6 +25,8 @@ PAUSE_FIRST, PAUSE_MOST = 0.05, 1.0
 HELLO_SECONDS = 10.0
 READ_BYTES = 1 << 18
 WRITE_BYTES = 1 << 18
+# Calls in flight; the daemon refuses more than 1,024.
+CALLS_MAX = 512
 # The SDK's own bound of a message.
 BODY_BYTES = 16 << 20
 # How long frames and output may wait for more of them.
@@ -63,7 +66,8 @@ class Link:
         # Entered again when collecting garbage prints something.
         self.lock = threading.RLock()
         self._socket = None
-        self._calls = {}
+        # By number; those beyond what the daemon takes at once are held.
+        self.calls, self._held = {}, collections.deque()
         self._next = 0
         self.key = os.urandom(8).hex()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -177,26 +181,29 @@ class Link:
         if self._thread is None and not self.path:
             return refused(loop, 14, "there is no daemon to ask")
         self.start()
+        text = base64.b64encode(body).decode()
+        frame = {"t": "call", "id": 0, "method": method, "body": text, **context}
+        call = Call(frame, loop.create_future() if loop else None)
         with self.lock:
             self._next += 1
-            number = self._next
-        text = base64.b64encode(body).decode()
-        frame = {"t": "call", "id": number, "method": method, "body": text, **context}
-        if method in ONCE:
-            frame["key"] = f"{self.key}-{number}"
-        call = Call(frame, loop.create_future() if loop else None)
-        self._calls[number] = call
-        call.sequence = self.post(line(frame), now=loop is None)
-        if loop:
-            return call
-        call.done.wait()
+            frame["id"] = self._next
+            if method in ONCE:
+                frame["key"] = f"{self.key}-{self._next}"
+            self.calls[self._next] = call
+            if len(self.calls) - len(self._held) > CALLS_MAX:
+                self._held.append(call)
+            else:
+                call.sequence = self.post(line(frame), now=loop is None)
+        if not loop:
+            call.done.wait()
         return call
 
-    def calls_waiting(self):
-        return len(self._calls)
-
     def _replied(self, frame):
-        call = self._calls.pop(frame.get("id"), None)
+        with self.lock:
+            call = self.calls.pop(frame.get("id"), None)
+            if self._held:
+                following = self._held.popleft()
+                following.sequence = self.post(line(following.frame))
         if call is None:
             return
         call.code, call.message = frame.get("code", 0), frame.get("message", "")
@@ -207,16 +214,15 @@ class Link:
         if call.done is not None:
             call.done.set()
             return
-        try:
+        with contextlib.suppress(RuntimeError):
+            # Unless the loop that asked is closed.
             call.future.get_loop().call_soon_threadsafe(settle, call.future)
-        except RuntimeError:
-            # The loop that asked is closed.
-            pass
 
     def fail_calls(self, code, message):
         """Ends all calls that wait, for good."""
-        for number in list(self._calls):
-            call = self._calls.pop(number, None)
+        self._held.clear()
+        for number in list(self.calls):
+            call = self.calls.pop(number, None)
             if call is not None:
                 call.code, call.message = code, message
                 self._finish(call)
@@ -228,9 +234,9 @@ class Link:
         while True:
             try:
                 opened, rest = self._open()
-            except Refused as refused:
-                self.fail_calls(7, str(refused))
-                self.on_refused(str(refused))
+            except Refused as error:
+                self.fail_calls(7, str(error))
+                self.on_refused(str(error))
                 return
             except (OSError, ValueError):
                 select.select((self._wake,), (), (), pause)
@@ -238,10 +244,8 @@ class Link:
                 pause = min(PAUSE_MOST, pause * 2)
                 continue
             pause = PAUSE_FIRST
-            try:
+            with contextlib.suppress(OSError):
                 self._converse(opened, rest)
-            except OSError:
-                pass
             with self.lock:
                 self._socket, self.connected, self._offset = None, False, 0
             opened.close()
@@ -272,7 +276,7 @@ class Link:
         with self.lock:
             self._socket, self.connected, self._offset = opened, True, 0
             # Whether these were carried out is not known; the daemon sees that they come again.
-            for call in list(self._calls.values()):
+            for call in list(self.calls.values()):
                 if call.sequence and call.sequence <= self.sent:
                     call.sequence = self.post(line({**call.frame, "again": True}))
         self.flush()
@@ -324,10 +328,8 @@ class Link:
         return [rest] if rest else []
 
     def _unring(self):
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        except OSError:
-            pass
 
 
 def decoded(lines):

@@ -35,6 +35,7 @@ from capsule_host.source import checked
 from capsule_host.trace import Unrunnable, message_of, user_traceback
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+SESSIONS_KEPT = 1000
 ERROR_MARK = "Runner error: "
 # The errors of the running chat turn.
 FAULTS = contextvars.ContextVar("capsule_faults")
@@ -165,9 +166,18 @@ class AppRunner(Runner):
             await self._handle(message)
         except Exception as error:
             told(error)
+        self._forget_sessions()
         # What no handler raised the SDK tells to the user alone.
         unseen = self._faults.pop(message.request_id, None)
         return faults[0] if faults else unseen
+
+    def _forget_sessions(self):
+        """The SDK keeps each session for ever; the oldest idle ones are read again when they come."""
+        for session_id in list(self._sessions)[:-SESSIONS_KEPT]:
+            lock = self._session_locks.get(session_id)
+            if lock is None or not lock.locked():
+                self._sessions.pop(session_id)
+                self._session_locks.pop(session_id, None)
 
     async def bound_session(self, session_id):
         """A session of its own for a task: a chat turn at the same time keeps its callbacks."""

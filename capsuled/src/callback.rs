@@ -72,6 +72,7 @@ impl Callbacks {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do meanwhile")]
 fn work(waiting: &Mutex<Receiver<(String, Ended)>>, pauses: [Duration; 2]) {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(LIMIT))

@@ -1,8 +1,6 @@
 //! The only place that knows all parts: builds them, runs them, stops them in order.
 
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,8 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use capsule_core::time::Span;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{User, geteuid};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -27,6 +23,9 @@ use crate::dispatcher::{
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
+use crate::places::{
+    check_socket_path, default_state_dir, hosts_socket, listen, make_private, runtime_dir,
+};
 use crate::rpc::{self, About, Api};
 use crate::runner::files;
 use crate::runner::process::Processes;
@@ -61,8 +60,6 @@ pub enum KeeperStart {
     External,
 }
 
-/// The longest path that a Unix socket takes (unix(7): 108 bytes with the ending zero).
-const SOCKET_PATH_MAX: usize = 107;
 /// How long a Ctrl-C waits for running tasks before it stops them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between SIGTERM and SIGKILL of tasks that a Ctrl-C stops.
@@ -101,28 +98,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let logs = Arc::new(LogDir::open(state.logs())?);
     let host_socket = hosts_socket(&runtime_dir, store_uuid);
     let processes = Processes::new(Arc::clone(&logs));
-    let host =
-        files::write_out(&state.root().join("host")).context("writing the Python host's files")?;
-    let deployer = Deployer::new(state.root(), host.clone(), Arc::new(processes.clone()));
+    let surroundings = surroundings(&state, std::path::absolute(&socket)?, &host_socket)?;
+    let deployer = deployer(&state, &surroundings, &processes);
     let hosts = state.root().join("hosts");
     let dispatcher = Dispatcher {
         engine: engine.clone(),
         effects,
         access: keeper_access(args, runtime_dir, store_uuid, &logs)?,
         logs: Arc::clone(&logs),
-        surroundings: Surroundings {
-            work: state.work(),
-            socket: std::path::absolute(&socket)?,
-            programs: std::env::current_exe()
-                .ok()
-                .and_then(|program| program.parent().map(Path::to_path_buf)),
-            python: PythonSurroundings {
-                host,
-                socket: host_socket.clone(),
-                secrets: state.root().join("secrets"),
-                data: state.root().join("data"),
-            },
-        },
+        surroundings,
         processes,
         callbacks: callbacks(),
         quit: quit_told,
@@ -134,7 +118,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         started: clock.now(),
     };
     let ending = CancellationToken::new();
-    let api = Api::new(engine.clone(), logs, about, Arc::new(deployer), ending.clone());
+    let api = Api::new(engine.clone(), logs, about, deployer, ending.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async move {
         let listener = listen(&socket)?;
@@ -322,54 +306,27 @@ fn start_keeper(args: &KeeperArgs) -> io::Result<()> {
     Err(io::Error::other(format!("the keeper did not start ({}): {}", output.status, said.trim())))
 }
 
-/// Binds the socket for its owner only. A stale one is replaced; one that answers, or something
-/// that is no socket of ours, is left alone.
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
-        Ok(found) if !found.file_type().is_socket() => {
-            bail!("{} exists and is not a socket; name another with --socket", path.display())
-        }
-        Ok(found) if found.uid() != geteuid().as_raw() => {
-            bail!(
-                "{} is a socket of uid {}; name another with --socket",
-                path.display(),
-                found.uid()
-            )
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => bail!("another daemon serves {}; see it with capsule status", path.display()),
-            Err(_) => std::fs::remove_file(path)
-                .with_context(|| format!("removing the stale socket {}", path.display()))?,
-        },
-    }
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(path);
-    umask(before);
-    bound.with_context(|| format!("binding the socket {}", path.display()))
+/// What attempts are given.
+fn surroundings(state: &StateDir, socket: PathBuf, hosts: &Path) -> anyhow::Result<Surroundings> {
+    let program = std::env::current_exe().ok();
+    let python = PythonSurroundings {
+        host: files::write_out(&state.root().join("host"))
+            .context("writing the Python host's files")?,
+        socket: hosts.to_path_buf(),
+        secrets: state.root().join("secrets"),
+        data: state.root().join("data"),
+    };
+    Ok(Surroundings {
+        work: state.work(),
+        socket,
+        programs: program.and_then(|program| program.parent().map(Path::to_path_buf)),
+        python,
+    })
 }
 
-fn check_socket_path(path: &Path) -> anyhow::Result<()> {
-    let length = path.as_os_str().len();
-    if length > SOCKET_PATH_MAX {
-        bail!(
-            "the socket path {} has {length} bytes, a Unix socket takes {SOCKET_PATH_MAX}; name a shorter one with --socket",
-            path.display()
-        );
-    }
-    Ok(())
-}
-
-/// The short folder for sockets: `$XDG_RUNTIME_DIR/capsule`, else `/tmp/capsule-UID`.
-fn runtime_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
-        Some(dir) => PathBuf::from(dir).join("capsule"),
-        None => PathBuf::from(format!("/tmp/capsule-{}", geteuid())),
-    }
+fn deployer(state: &StateDir, surroundings: &Surroundings, processes: &Processes) -> Arc<Deployer> {
+    let host = surroundings.python.host.clone();
+    Arc::new(Deployer::new(state.root(), host, Arc::new(processes.clone())))
 }
 
 /// Without threads the daemon runs all the same.
@@ -377,40 +334,6 @@ fn callbacks() -> Option<Callbacks> {
     Callbacks::start()
         .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
         .ok()
-}
-
-/// Where app hosts speak to the daemon of this store.
-fn hosts_socket(runtime_dir: &Path, store: uuid::Uuid) -> PathBuf {
-    let name = store.simple().to_string();
-    // The end of the id: two stores made in the same minute begin alike.
-    let tail = name.get(24..).unwrap_or_default();
-    runtime_dir.join(format!("hosts-{tail}.sock"))
-}
-
-/// Makes a folder for its owner only, or checks that it is one.
-fn make_private(dir: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the runtime folder {}", dir.display()))?;
-    let found = std::fs::symlink_metadata(dir)?;
-    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        bail!("the runtime folder {} must be a folder of ours with mode 0700", dir.display());
-    }
-    Ok(())
-}
-
-fn default_state_dir() -> anyhow::Result<PathBuf> {
-    if let Some(dir) = std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute())
-    {
-        return Ok(PathBuf::from(dir).join("capsule"));
-    }
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .or_else(|| User::from_uid(geteuid()).ok().flatten().map(|user| user.dir))
-        .context("no home folder is known; name one with --state-dir")?;
-    Ok(home.join(".local/state/capsule"))
 }
 
 fn cores() -> u32 {

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod jail;
 pub mod keeper;
 pub mod logs;
+mod places;
 pub mod rpc;
 pub mod runner;
 pub mod secrets;

@@ -21,12 +21,17 @@ class Leads(Case):
         answers["Count"] = wire.CountResponse(count=9)
         self.boot({"app.py": APP, "leads.csv": CSV}, answers=answers)
 
+    def test_its_leads_are_the_first_of_the_other_example(self):
+        whole = (ROOT / "examples" / "leads" / "leads.csv").read_text(encoding="utf-8")
+        self.assertTrue(whole.startswith(CSV))
+
     def test_its_description(self):
         record = described({"app.py": APP, "leads.csv": CSV})
         tasks = {task["name"]: task for task in record["tasks"]}
         self.assertEqual(list(tasks), ["sync_leads", "rebuild_index"])
-        self.assertEqual((tasks["rebuild_index"]["lock"], tasks["rebuild_index"]["process"]), ("owner:{owner_id}", True))
-        self.assertEqual([p["help"] for p in tasks["sync_leads"]["params"]], ["whose leads", "leads at most, 0 for all"])
+        rebuild, helps = tasks["rebuild_index"], [p["help"] for p in tasks["sync_leads"]["params"]]
+        self.assertEqual((rebuild["lock"], rebuild["process"]), ("owner:{owner_id}", True))
+        self.assertEqual(helps, ["whose leads", "leads at most, 0 for all"])
         self.assertEqual([s["cron"] for s in record["schedules"]], ["0 * * * *"])
         self.assertEqual([p["name"] for p in record["pages"]], ["Tasks"])
 
@@ -66,7 +71,8 @@ class Seed(unittest.TestCase):
     def test_the_blocks_are_those_of_the_document(self):
         """Where the document is not at hand, what it must hold is written here."""
         source = (ROOT / "tests" / "host" / "seed_app.py").read_text(encoding="utf-8")
-        self.assertEqual(re.findall(r"^@app\.\w+", source, re.M), [f"@app.{n}" for n in ("task", "message", "page", "schedule", "task")])
+        blocks = ["task", "message", "page", "schedule", "task"]
+        self.assertEqual(re.findall(r"^@app\.(\w+)", source, re.M), blocks)
         self.assertIn("    # Talk to an API, update collections, write files, or run a model call.\n", source)
 
 

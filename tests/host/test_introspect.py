@@ -76,7 +76,8 @@ class Good(unittest.TestCase):
         self.assertEqual((params["i"]["annotated"], params["h"]["annotated"]), (False, True))
 
     def test_annotations_as_text(self):
-        params = params_of("a: int, b: Optional[str] = None", "from __future__ import annotations\nfrom typing import Optional")
+        head = "from __future__ import annotations\nfrom typing import Optional"
+        params = params_of("a: int, b: Optional[str] = None", head)
         self.assertEqual((params["a"]["type"], params["b"]["type"]), ("int", "str"))
 
     def test_defaults(self):

@@ -166,7 +166,8 @@ async def inner():
         self.assertIn("most recent call first", line)
 
     def test_a_loop_that_blocks_at_once_has_said_what_came_before(self):
-        self.boot(self.source + "@app.task()\nasync def quick(): return 1\n@app.task()\nasync def dumb(): time.sleep(60)\n")
+        both = "@app.task()\nasync def quick(): return 1\n@app.task()\nasync def dumb(): time.sleep(60)\n"
+        self.boot(self.source + both)
         tasks = [1001, 1002]
         frames = [
             {"t": "start", "name": name, "kwargs": {}, "task": task, "attempt": 1}
@@ -185,9 +186,8 @@ async def inner():
 
 class Children(Case):
     def test_a_child_process_writes_to_the_output_of_the_host_process(self):
-        self.boot(
-            HEAD + "import subprocess\n@app.task()\nasync def work():\n    return subprocess.run(['echo', 'hi']).returncode\n"
-        )
+        task = "@app.task()\nasync def work():\n    return subprocess.run(['echo', 'hi']).returncode\n"
+        self.boot(HEAD + "import subprocess\n" + task)
         self.assertEqual(self.run_task("work")["result"], 0)
         self.assertEqual(os.read(self.host.process.stdout.fileno(), 100), b"hi\n")
 

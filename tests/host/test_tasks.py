@@ -214,6 +214,21 @@ async def work():
         self.assertEqual((error["type"], error["message"]), ("CallError", "ALREADY_EXISTS: a task holds the lock"))
         self.assertEqual(error["frames"][-1]["function"], "hourly_sync")
 
+    def test_more_calls_than_the_daemon_takes_at_once(self):
+        self.boot(
+            HEAD
+            + """
+@app.task()
+async def sub(x: int): ...
+@app.task()
+async def work():
+    handles = await asyncio.gather(*(sub.submit(x=x) for x in range(2000)))
+    return len({handle.task_id for handle in handles})
+""",
+            answers={"SubmitTask": lambda request: wire.SubmitTaskResponse(ok=True, task_id=str(request.kwargs_json))},
+        )
+        self.assertEqual(self.run_task("work")["result"], 2000)
+
     def test_calls_from_threads_and_plain_ticks(self):
         self.boot(
             HEAD

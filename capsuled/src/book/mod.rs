@@ -7,6 +7,7 @@
 mod entry;
 mod filter;
 mod gates;
+mod live;
 mod locks;
 mod symbols;
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
-use capsule_core::pick::{Lane, Rank, Ready};
+use capsule_core::pick::{Rank, Ready};
 use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
@@ -23,12 +24,10 @@ use crate::apps::Apps;
 pub use self::entry::Entry;
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
+use self::live::Live;
+pub use self::live::SHARED_MAX;
 pub use self::locks::{LockId, Locks};
 pub use self::symbols::{Symbol, Symbols};
-
-/// Attempts at once inside processes that they share: app hosts are warm and their attempts cost
-/// little, but the daemon keeps a log open for each.
-pub const SHARED_MAX: u32 = 64;
 
 /// Everything the engine knows in memory.
 #[derive(Debug, Default)]
@@ -105,17 +104,6 @@ pub struct Keeper {
     pub attribution: String,
 }
 
-/// Live attempts by what limits them.
-#[derive(Debug, Default)]
-struct Live {
-    /// Those with a slot.
-    slots: u32,
-    /// Those inside a process that others share.
-    shared: u32,
-    by_queue: HashMap<u32, u32>,
-    by_name: HashMap<(u32, u32), u32>,
-}
-
 impl Book {
     /// An empty book for so many slots.
     pub fn new(slots: u32) -> Self {
@@ -124,27 +112,13 @@ impl Book {
 
     /// Notes what became of a task: `None` = it is no longer there.
     pub fn apply(&mut self, before: Option<&Task>, after: Option<&Task>) {
-        let shares = match (before, after) {
-            // Whatever its definition says meanwhile, an attempt goes on as it began.
-            (Some(task), _) if self.entries.get(&task.id).is_some_and(Entry::is_live) => {
-                self.sharing.contains(&task.id)
-            }
-            (_, Some(task)) if !self.shared_names.is_empty() => {
-                self.is_shared(&task.spec.app, &task.spec.name)
-            }
-            (_, Some(_) | None) => false,
-        };
+        let shares = self.will_share(before, after);
         if let Some(task) = before {
             self.take_out(task);
         }
         if let Some(task) = after {
             self.put_in(task, shares);
         }
-    }
-
-    fn is_shared(&self, app: &str, name: &str) -> bool {
-        let found = (self.symbols.find(app), self.symbols.find(name));
-        matches!(found, (Some(app), Some(name)) if self.shared_names.contains(&(app, name)))
     }
 
     fn put_in(&mut self, task: &Task, shares: bool) {
@@ -227,16 +201,6 @@ impl Book {
         match lock {
             Some(lock) => self.locks.wait(lock, lane, rank, &mut self.ready),
             None => self.ready.insert(lane, rank),
-        }
-    }
-
-    fn occupy(&mut self, lane: Lane, change: i32, shares: bool) {
-        for count in [
-            if shares { &mut self.live.shared } else { &mut self.live.slots },
-            self.live.by_queue.entry(lane.queue).or_default(),
-            self.live.by_name.entry((lane.app, lane.name)).or_default(),
-        ] {
-            *count = count.saturating_add_signed(change);
         }
     }
 
@@ -375,35 +339,6 @@ impl Book {
         self.dependants.get(&id).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Attempts that hold a slot, lingering ones too.
-    pub const fn slots_used(&self) -> u32 {
-        self.live.slots
-    }
-
-    /// Attempts inside processes that they share; see [`SHARED_MAX`].
-    pub const fn shared_used(&self) -> u32 {
-        self.live.shared
-    }
-
-    /// All live attempts, lingering ones too.
-    pub const fn running(&self) -> u32 {
-        self.live.slots + self.live.shared
-    }
-
-    /// After a start, once the definitions are known: which live attempts take no slot.
-    pub fn count_shared(&mut self) {
-        let live =
-            self.entries.iter().filter(|(id, entry)| entry.is_live() && !self.sharing.contains(id));
-        let found: Vec<TaskId> = live
-            .filter(|(_, entry)| self.shared_names.contains(&(entry.app, entry.name)))
-            .map(|(id, _)| *id)
-            .collect();
-        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        self.live.slots = self.live.slots.saturating_sub(count);
-        self.live.shared = self.live.shared.saturating_add(count);
-        self.sharing.extend(found);
-    }
-
     /// Live attempts of a queue.
     pub fn running_in_queue(&self, queue: &str) -> u32 {
         self.symbols
@@ -414,25 +349,6 @@ impl Book {
 
     fn running_of_name(&self, entry: &Entry) -> u32 {
         self.live.by_name.get(&(entry.app.0, entry.name.0)).copied().unwrap_or(0)
-    }
-}
-
-impl Live {
-    /// Whether the shared gates of a lane are open.
-    fn lets_through(
-        &self,
-        lane: Lane,
-        queue: Option<&Queue>,
-        name_limits: &HashMap<(Symbol, Symbol), u32>,
-    ) -> bool {
-        let running = |count: Option<&u32>| count.copied().unwrap_or(0);
-        let queue_open = queue.is_none_or(|queue| {
-            let running = running(self.by_queue.get(&lane.queue));
-            !queue.paused && queue.limit.is_none_or(|limit| running < limit)
-        });
-        let limit = name_limits.get(&(Symbol(lane.app), Symbol(lane.name)));
-        let of_name = running(self.by_name.get(&(lane.app, lane.name)));
-        queue_open && limit.is_none_or(|limit| of_name < *limit)
     }
 }
 

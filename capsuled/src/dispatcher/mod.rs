@@ -230,7 +230,8 @@ impl Dispatcher {
             }
             Effect::Ack { task, attempt } => {
                 if hosts.has(task, attempt) {
-                    return hosts.ack(task, attempt);
+                    hosts.ack(task, attempt);
+                    return Ok(());
                 }
                 self.surroundings.clear(task, attempt);
                 link.send(Command::Ack(key(task, attempt)));

@@ -91,7 +91,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("host");
         let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name());
         let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
-        names.retain(|name| name.ends_with(".py"));
+        names.retain(|name| Path::new(name).extension().is_some_and(|kind| kind == "py"));
         names.sort();
         assert_eq!(names, FILES.map(|(name, _)| name));
     }

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::jail::Plan;
 use crate::keeper::wire::{self, Command, Item, Key, Report};
@@ -121,9 +122,8 @@ impl Processes {
     /// As [`Processes::start`], without the wait: whether it runs is told by [`Process::runs`].
     pub fn begin(&self, plan: Plan, what: &str) -> Process {
         let mut inner = self.shared.inner.lock();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(0) & !BIT;
-        // Of the clock, so that no number of a former daemon comes again.
+        // Milliseconds since 1970, so that no number of a former daemon comes again.
+        let now = u64::try_from(Uuid::now_v7().as_u128() >> 80).unwrap_or(0) & !BIT;
         inner.last = now.max(inner.last + 1);
         let key = inner.last | BIT;
         if let Some(link) = &inner.link {

@@ -74,13 +74,16 @@ fn only_keeper_and_jail_are_unsafe_and_start_processes() {
 #[test]
 fn tasks_and_threads_start_at_known_places() {
     let places = [
+        "capsuled/src/callback.rs",
         "capsuled/src/daemon.rs",
         "capsuled/src/deploying/mod.rs",
         "capsuled/src/dispatcher/mod.rs",
+        "capsuled/src/dispatcher/hosts/",
         "capsuled/src/engine/mod.rs",
         "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/writer.rs",
         "capsuled/src/rpc/stream/",
+        "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
         "capsule-cli/",
     ];

@@ -94,10 +94,13 @@ struct Admitted {
     caller: Caller,
 }
 
+/// The answer to a call, once there is one.
+type Answered = Arc<OnceCell<Result<Vec<u8>, CallRefused>>>;
+
 /// Calls that must not be carried out twice.
 #[derive(Debug, Default)]
 struct Once {
-    answers: HashMap<String, Arc<OnceCell<Result<Vec<u8>, CallRefused>>>>,
+    answers: HashMap<String, Answered>,
     order: VecDeque<String>,
 }
 
@@ -139,7 +142,7 @@ impl Gatekeeper {
         }
     }
 
-    fn once(&self, key: &str) -> Arc<OnceCell<Result<Vec<u8>, CallRefused>>> {
+    fn once(&self, key: &str) -> Answered {
         let mut once = self.once.lock();
         if let Some(known) = once.answers.get(key) {
             return Arc::clone(known);
@@ -191,7 +194,7 @@ impl Door for Gatekeeper {
             return Box::pin(async { Err(CallRefused { code: UNAUTHENTICATED, message }) });
         };
         let Some(key) = call.key.clone() else { return self.calls.call(caller, call) };
-        let cell = self.once(&key);
-        Box::pin(async move { cell.get_or_init(|| self.calls.call(caller, call)).await.clone() })
+        let answer = self.once(&key);
+        Box::pin(async move { answer.get_or_init(|| self.calls.call(caller, call)).await.clone() })
     }
 }

@@ -50,11 +50,12 @@ impl Hosts {
                 self.launch(&place)?;
             }
         }
-        self.retire()
+        self.retire();
+        Ok(())
     }
 
     /// Tells hosts to end that are not wanted and have nothing to do.
-    pub(super) fn retire(&mut self) -> Result<(), EngineError> {
+    pub(super) fn retire(&mut self) {
         for slot in self.slots.values_mut().filter(|slot| !slot.wanted) {
             let idle = slot.waiting.is_empty();
             if let Some(host) = &mut slot.host
@@ -74,7 +75,6 @@ impl Hosts {
             }
         }
         self.slots.retain(|_, s| s.wanted || s.host.is_some() || !s.waiting.is_empty());
-        Ok(())
     }
 
     /// Starts the host of a place.
@@ -146,7 +146,8 @@ impl Hosts {
                 self.engine.report(task, found.lost(attempt, now), true)?;
             }
         }
-        if !host.ready && host.quitting.is_none() && !host.doomed {
+        let told_to = host.quitting.is_some() || (host.doomed && host.failed.is_none());
+        if !host.ready && !told_to {
             let raised = host.failed.clone().unwrap_or_else(|| said(&end));
             self.unserve(place, &raised)?;
         }

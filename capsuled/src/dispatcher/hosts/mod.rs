@@ -11,6 +11,8 @@ mod life;
 mod recover;
 mod registry;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -212,11 +214,11 @@ impl Hosts {
     }
 
     /// The verdict of an attempt is durable.
-    pub(super) fn ack(&mut self, task: TaskId, attempt: AttemptNumber) -> Result<(), EngineError> {
+    pub(super) fn ack(&mut self, task: TaskId, attempt: AttemptNumber) {
         for slot in self.slots.values_mut() {
             slot.forget(task, attempt);
         }
-        self.retire()
+        self.retire();
     }
 
     /// Counts the time limit of an attempt anew. False: no host has it.

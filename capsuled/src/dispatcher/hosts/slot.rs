@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The longest of those pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// How long an app may take to boot.
+pub(super) const BOOT: Duration = Duration::from_secs(120);
+
 /// Attempts of a host, by task and number.
 pub(super) type Attempts = BTreeMap<(TaskId, AttemptNumber), Attempt>;
 
@@ -96,7 +99,8 @@ impl Slot {
         let quitting = host.quitting.filter(|_| !host.doomed);
         let doom = host.doom_at.filter(|_| !host.doomed);
         let died = host.died.as_ref().map(|(_, until)| *until);
-        [deadline, quitting, doom, died].into_iter().flatten().min()
+        let boot = host.boots_until().filter(|_| !host.doomed);
+        [deadline, quitting, doom, boot, died].into_iter().flatten().min()
     }
 
     /// This attempt waits here, or the host has it.
@@ -180,6 +184,12 @@ impl Host {
             attached: None,
             since: Instant::now(),
         }
+    }
+
+    /// Until when it may boot; none when that is done, or has not begun.
+    pub(super) fn boots_until(&self) -> Option<Instant> {
+        let boots = !self.ready && self.died.is_none() && self.process.pid().is_some();
+        self.since.checked_add(BOOT).filter(|_| boots)
     }
 
     /// Kills it after `grace`.

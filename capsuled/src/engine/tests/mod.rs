@@ -2,6 +2,7 @@
 
 mod keeper;
 mod locks;
+mod shared;
 mod simulation;
 mod submit;
 mod why;
