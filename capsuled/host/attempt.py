@@ -8,6 +8,7 @@ in a child before its gate opens.
 
 import asyncio
 import atexit
+import contextlib
 import contextvars
 import faulthandler
 import fcntl
@@ -245,8 +246,9 @@ def serve():
     spare = None
     while True:
         if spare is None and not select.select((control,), (), (), 0)[0]:
-            # Nobody waits: fork the next child ahead.
-            spare = Spare(entry, kept)
+            # Nobody waits: fork the next child ahead. If that fails, the request tries again.
+            with contextlib.suppress(OSError):
+                spare = Spare(entry, kept)
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
             return 0

@@ -1,16 +1,19 @@
 //! The Python host's own tests, on the real SDK and a played daemon.
 
-use std::process::Command;
+use std::time::Duration;
 
+use capsule_tests::Home;
 use capsule_tests::python::{root, sdk};
+
+/// A whole suite of Python tests, with a host of its own for each case, on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
 
 fn suite(module: &str) {
     let Some(python) = sdk() else { return };
-    let mut command = Command::new(python);
-    command.args(["-m", "unittest", "-q", module]).current_dir(root().join("tests/host"));
-    let ran = command.output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let said = String::from_utf8_lossy(&ran.stderr);
+    let home = Home::new();
+    let script = format!("exec {} -m unittest -q {module}", python.display());
+    let ran = home.shell(&script).cwd(root().join("tests/host")).within(LONG).run().exits(0);
+    let said = ran.errors();
     assert!(said.contains("Ran ") && !said.contains("Ran 0 tests"), "{said}");
 }
 
