@@ -6,6 +6,7 @@ mod idle;
 mod million;
 mod output;
 mod process;
+mod python;
 mod restart;
 mod stop;
 mod submit;
@@ -35,6 +36,9 @@ pub(crate) const fn all() -> &'static [Row] {
         Row { name: "million", about: "1 M queued tasks", run: million::million },
         Row { name: "history", about: "cost of a task as history grows", run: history::history },
         Row { name: "output", about: "capture of a large output", run: output::output },
+        Row { name: "coroutines", about: "async Python tasks", run: python::coroutines },
+        Row { name: "processes", about: "Python tasks with process=True", run: python::processes },
+        Row { name: "cancels", about: "cancel of a running coroutine", run: python::cancels },
         Row { name: "idle", about: "wake-ups and memory of idle processes", run: idle::idle },
     ]
 }
