@@ -7,7 +7,7 @@ use capsule_core::id::{AttemptNumber, TaskId};
 use tokio::time::Instant;
 
 use super::attempt::Said;
-use super::slot::{DEAF, Runner};
+use super::slot::{BOOT, DEAF, Runner};
 use super::{Place, StockRunners};
 use crate::dispatcher::report::never_ran;
 use crate::engine::EngineError;
@@ -97,8 +97,13 @@ impl StockRunners {
             }
             let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
             if late(runner.deaf) && !runner.doomed {
-                tracing::warn!(what = %runner.process.what, "a stock runner does not come back");
-                runner.doom();
+                if runner.process.pid().is_some() {
+                    tracing::warn!(what = %runner.process.what, "a stock runner does not listen");
+                    runner.doom();
+                } else {
+                    // The keeper has not started it yet.
+                    runner.deaf = now.checked_add(BOOT);
+                }
             }
             let due = runner.attempts.iter().filter(|(_, found)| late(found.alarm()));
             let due: Vec<_> = due.map(|(key, _)| *key).collect();

@@ -9,7 +9,7 @@ use capsule_core::task::Task;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Limits, Stop};
-use super::slot::{Runner, Slot};
+use super::slot::{BOOT, Runner, Slot};
 use super::{Place, StockRunners};
 use crate::apps::{Mode, Revision};
 use crate::dispatcher::python::Of;
@@ -137,8 +137,12 @@ impl StockRunners {
                 self.engine.report(task, found.lost(attempt, begun, now), true)?;
             }
         }
-        if !runner.booted && !runner.quitting && !runner.doomed {
-            self.unserve(place, &unbooted("runner", &end))?;
+        if !runner.booted && !runner.quitting {
+            let mut raised = unbooted("runner", &end);
+            if runner.doomed {
+                raised.message = format!("its runner did not listen within {} s", BOOT.as_secs());
+            }
+            self.unserve(place, &raised)?;
         }
         runner.process.forget_output();
         self.reconcile()?;

@@ -20,6 +20,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// and then some.
 pub(super) const DEAF: Duration = Duration::from_secs(60);
 
+/// How long an app may boot.
+pub(super) const BOOT: Duration = Duration::from_secs(120);
+
 /// One revision's place.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -51,7 +54,7 @@ pub(super) struct Runner {
     pub(super) listens: bool,
     /// It listened once, or a former daemon started it.
     pub(super) booted: bool,
-    /// When it is killed for not listening again.
+    /// When it is killed for not listening, or not again.
     pub(super) deaf: Option<Instant>,
     pub(super) attempts: BTreeMap<(TaskId, AttemptNumber), Attempt>,
     /// It was told to end.
@@ -146,7 +149,7 @@ impl Runner {
             token,
             listens: false,
             booted: adopted,
-            deaf: since.checked_add(DEAF).filter(|_| adopted),
+            deaf: since.checked_add(if adopted { DEAF } else { BOOT }),
             attempts: BTreeMap::new(),
             quitting: false,
             doomed: false,

@@ -1,7 +1,7 @@
 //! Apps run by the SDK's own runner, unmodified.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capsule_tests::{processes, wait_for};
 use nix::sys::signal::Signal;
@@ -63,14 +63,14 @@ impl Deployed {
         let id = self.home.submit([name, "--file", &file.display().to_string()]);
         (id, file)
     }
+}
 
-    /// Waits until an attempt has begun so many times.
-    fn begun(&self, file: &PathBuf, times: usize) {
-        wait_for("it begins", || {
-            let text = fs::read_to_string(file.with_extension("begun")).unwrap_or_default();
-            (text.lines().count() == times).then_some(())
-        });
-    }
+/// Waits until an attempt has begun so many times.
+fn begun(file: &Path, times: usize) {
+    wait_for("it begins", || {
+        let text = fs::read_to_string(file.with_extension("begun")).unwrap_or_default();
+        (text.lines().count() == times).then_some(())
+    });
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn failures_are_told_by_name_and_counted_here() {
 fn a_killed_runner_loses_what_it_ran_once_and_is_started_again() {
     let Some(app) = Deployed::stock(TRIALS) else { return };
     let (first, second) = (app.waits("wait", "one"), app.waits("wait", "two"));
-    app.begun(&first.1, 1);
-    app.begun(&second.1, 1);
+    begun(&first.1, 1);
+    begun(&second.1, 1);
     let runner = app.runner();
     processes::send(runner, Signal::SIGKILL);
-    app.begun(&first.1, 2);
-    app.begun(&second.1, 2);
+    begun(&first.1, 2);
+    begun(&second.1, 2);
     assert_ne!(app.runner(), runner);
     for (id, file) in [first, second] {
         fs::write(file, "").unwrap();
@@ -142,28 +142,28 @@ fn a_killed_runner_loses_what_it_ran_once_and_is_started_again() {
 fn attempts_in_a_runner_survive_a_killed_daemon() {
     let Some(mut app) = Deployed::stock(TRIALS) else { return };
     let (id, file) = app.waits("wait", "one");
-    app.begun(&file, 1);
+    begun(&file, 1);
     let runner = app.runner();
     app.restart();
     fs::write(&file, "").unwrap();
     let task = app.home.ended(id);
     assert_eq!((&task["status"], &task["attempt"]), (&json!("completed"), &json!(1)), "{task}");
     assert_eq!(app.runner(), runner, "the same runner");
-    app.begun(&file, 1);
+    begun(&file, 1);
 }
 
 #[test]
 fn a_runner_that_does_not_stop_an_attempt_is_killed_for_it() {
     let Some(app) = Deployed::stock(TRIALS) else { return };
     let (innocent, file) = app.waits("wait", "one");
-    app.begun(&file, 1);
+    begun(&file, 1);
     let runner = app.runner();
     let never = app.home.path("never").display().to_string();
     let words = ["stuck", "--file", &never, "--grace", "100ms"];
     let task = app.home.ended(app.home.submit(words));
     let reason = "ran over its timeout 1s, killed";
     assert_eq!((&task["status"], &task["reason"]), (&json!("timeout"), &json!(reason)), "{task}");
-    app.begun(&file, 2);
+    begun(&file, 2);
     assert_ne!(app.runner(), runner);
     fs::write(&file, "").unwrap();
     let task = app.home.ended(innocent);
@@ -174,7 +174,7 @@ fn a_runner_that_does_not_stop_an_attempt_is_killed_for_it() {
 fn a_cancel_reaches_the_runner_and_an_old_one_ends_when_idle() {
     let Some(app) = Deployed::stock(TRIALS) else { return };
     let (id, file) = app.waits("wait", "one");
-    app.begun(&file, 1);
+    begun(&file, 1);
     let old = app.runner();
     app.deploy(&TRIALS.replace("retries=1", "retries=2")).exits(0);
     assert!(processes::alive(old), "it has something to do");
@@ -182,4 +182,44 @@ fn a_cancel_reaches_the_runner_and_an_old_one_ends_when_idle() {
     let task = app.home.ended(id);
     assert_eq!(task["status"], "cancelled", "{task}");
     wait_for("the old runner ends", || (!processes::alive(old)).then_some(()));
+}
+
+#[test]
+fn what_waits_for_a_runner_that_cannot_boot_fails_with_its_reason() {
+    let broken = r#"
+import os
+
+if "CAPSULE_GATEWAY_HOST" in os.environ:
+    raise RuntimeError("no database")
+"#;
+    let Some(app) = Deployed::stock(&format!("{broken}{TRIALS}")) else { return };
+    let task = app.home.ended(app.home.submit(["hopeless"]));
+    let reason = task["reason"].as_str().unwrap();
+    assert!(reason.contains("the app cannot be served") && reason.contains("no database"), "{task}");
+}
+
+#[test]
+fn a_runner_of_a_class_is_given_the_projects_environment() {
+    let code = r#"
+import os
+
+import cpsl
+
+app = cpsl.App("shop")
+
+
+@app.cls(image=cpsl.Image(), secrets=["TOKEN"])
+class Shop:
+    @app.task()
+    async def tell(self):
+        names = ["FROM_DOTENV", "TOKEN", "CAPSULE_VERSION_ID", "CAPSULE_APP_ID"]
+        raise ValueError(" ".join(os.environ.get(name, "-") for name in names))
+"#;
+    let Some(app) = Deployed::stock(TRIALS) else { return };
+    app.home.capsule(["secret", "set", "TOKEN"]).stdin(b"hidden").run().exits(0);
+    fs::write(app.home.path("app/.env"), "FROM_DOTENV=dot\nCAPSULE_APP_ID=other\n").unwrap();
+    let deployed = app.deploy(code).exits(0);
+    assert!(deployed.errors().contains("port 8080"), "{}", deployed.errors());
+    let task = app.home.ended(app.home.submit(["tell"]));
+    assert_eq!(task["reason"], "ValueError: dot hidden r1 shop", "{task}");
 }
