@@ -1,7 +1,7 @@
 """Keeps the leads of several owners: bring them in from chat, every hour, and search them.
 
     capsule deploy examples/leads_app/app.py:app
-    capsule chat leads
+    capsule chat crm
     capsule board --page Tasks
 """
 
@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 STAGES = {"new": 10, "called": 25, "offer": 60, "won": 100, "lost": 0}
 WORD = re.compile(r"[a-z]{3,}")
 
-app = cpsl.App("leads", image=cpsl.Image())
+app = cpsl.App("crm", image=cpsl.Image())
 leads = app.collection("leads", columns=["email", "name", "company", "stage", cpsl.Column("score", type="score")])
 
 

@@ -34,4 +34,4 @@ pub mod sdk {
 /// major number understand each other.
 pub const API_MAJOR: u32 = 1;
 /// Rises with every addition.
-pub const API_MINOR: u32 = 0;
+pub const API_MINOR: u32 = 1;

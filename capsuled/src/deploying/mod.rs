@@ -180,7 +180,7 @@ fn fault_hint(fault: &Fault, program: &Path) -> String {
     }
 }
 
-/// Makes drafts of revisions, one at a time.
+/// Makes drafts of revisions.
 #[derive(Debug)]
 pub struct Deployer {
     /// The state directory.
@@ -190,6 +190,8 @@ pub struct Deployer {
     children: Arc<dyn Children>,
     secrets: Secrets,
     turn: Mutex<()>,
+    /// One environment is made at a time: two apps may want the same.
+    building: Mutex<()>,
 }
 
 impl Deployer {
@@ -201,6 +203,7 @@ impl Deployer {
             children,
             secrets: Secrets::new(state),
             turn: Mutex::new(()),
+            building: Mutex::new(()),
         };
         for left in std::fs::read_dir(deployer.apps()).into_iter().flatten().filter_map(Result::ok)
         {
@@ -211,7 +214,7 @@ impl Deployer {
         deployer
     }
 
-    /// Waits until no other deploy is on its way: numbers of revisions and folders belong together.
+    /// Waits until no other revision is being registered: its number and its folder belong together.
     pub async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
@@ -255,7 +258,9 @@ impl Deployer {
                 file: file.clone(),
                 scratch: draft.scratch(),
             };
+            let building = self.building.lock().await;
             let environment = venv::make(&*self.children, &wanted).await?;
+            drop(building);
             found.program.clone_from(&environment.program);
             seen = self.look(order, &found.program, &draft).await?;
             made = Some(environment);

@@ -80,6 +80,7 @@ impl PythonSurroundings {
         let labels = &task.spec.labels;
         let session = labels.get(SESSION_LABEL).map_or("", String::as_str);
         environment.set("CAPSULE_SESSION_ID", session);
+        environment.set("CAPSULE_TASK_USER_ID", task.spec.owner.as_str());
         add(&mut environment);
         Ok(Plan {
             deadline_ms: task.spec.timeout.map_or(0, |timeout| timeout.0),

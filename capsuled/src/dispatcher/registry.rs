@@ -14,6 +14,9 @@ pub(in crate::dispatcher) struct Record {
     pub(in crate::dispatcher) app: String,
     pub(in crate::dispatcher) revision: u32,
     pub(in crate::dispatcher) token: String,
+    /// When it was started, in µs since 1970.
+    #[serde(default)]
+    pub(in crate::dispatcher) launched_us: i64,
 }
 
 /// The folder of the files.
@@ -71,7 +74,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::new(dir.path().join("hosts"));
         assert_eq!(registry.all(), []);
-        let record = |revision| Record { app: "leads".into(), revision, token: "t".into() };
+        let record =
+            |revision| Record { app: "leads".into(), revision, token: "t".into(), launched_us: 5 };
         registry.note(7, &record(1)).unwrap();
         registry.note(9, &record(2)).unwrap();
         fs::write(dir.path().join("hosts/8.json"), "{half").unwrap();

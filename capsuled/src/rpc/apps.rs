@@ -247,7 +247,11 @@ fn param_view(param: &Param) -> v1::Parameter {
         name: param.name.clone(),
         r#type: param.kind.word().to_owned(),
         required: param.required,
-        default_json: param.default.as_ref().map(ToString::to_string),
+        default_json: param
+            .default
+            .as_ref()
+            .filter(|default| !default.is_null())
+            .map(ToString::to_string),
         choices: param.choices.clone(),
         help: param.help.clone(),
     }

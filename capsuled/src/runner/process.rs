@@ -215,7 +215,11 @@ impl Processes {
             }
             inner.known.remove(&key)
         };
-        let Some(known) = known else { return };
+        let Some(known) = known else {
+            // Nobody will ask what it said.
+            drop(self.shared.logs.remove(key, 1));
+            return;
+        };
         let end = ProcessEnd {
             exit_code: ended.exit_code,
             signal: ended.signal,

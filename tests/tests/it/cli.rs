@@ -120,7 +120,7 @@ const SHOWN: &str = "program payload result error attempts gates timeline backof
 const ATTEMPT: &str = "number verdict reason claimed_at started_at ended_at pid receipt revision stopped \
     isolation error";
 const STATUS: &str = "running version pid uptime_ms state_dir socket store_uuid store_bytes log_bytes \
-    by_status slots slots_used draining keeper seq free_bytes degraded";
+    by_status slots slots_used shared shared_used draining keeper seq free_bytes degraded";
 
 #[test]
 fn json_has_the_same_keys_always() {

@@ -54,12 +54,11 @@ impl DeployArgs {
         let client = context.client().await?.patient();
         let mut apps = client.apps();
         let mut answer = client.answer(apps.deploy(request));
-        let reply = match tokio::time::timeout(PATIENCE, &mut answer).await {
-            Ok(reply) => reply?,
-            Err(_) => {
-                context.ui.talk("still at it; packages that are missing take a while to install");
-                answer.await?
-            }
+        let reply = if let Ok(reply) = tokio::time::timeout(PATIENCE, &mut answer).await {
+            reply?
+        } else {
+            context.ui.talk("still at it; packages that are missing take a while to install");
+            answer.await?
         };
         print(context, &reply)?;
         Ok(if self.exit_code && reply.changed { Exit::Refused } else { Exit::Done })

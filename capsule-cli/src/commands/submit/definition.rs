@@ -88,6 +88,10 @@ pub(super) async fn explain(
     let Some(definition) = found.first() else {
         return unknown(context, client, &call.task).await;
     };
+    // clap knows the parameters alone.
+    if definition.more_params {
+        return error;
+    }
     let given = &what.arguments;
     let mut command = command(definition, "submit");
     if given.payload.is_some() || !given.param.is_empty() || !given.param_json.is_empty() {

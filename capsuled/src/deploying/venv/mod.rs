@@ -88,7 +88,12 @@ pub(super) async fn make(
     let root = all.join(digest_of(&texts));
     let made = Made { program: root.join("bin/python"), root, packages };
     if !made.root.join(MARK).is_file() {
-        build(children, wanted, &made, (own.as_deref(), !requirements.is_empty())).await?;
+        let built = build(children, wanted, &made, (own.as_deref(), !requirements.is_empty()));
+        if let Err(error) = built.await {
+            // Half an environment is of no use; that it cannot go either is not the news.
+            drop(remove(&made.root));
+            return Err(error);
+        }
     }
     Ok(made)
 }

@@ -9,7 +9,7 @@ use capsule_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Blame, Limits};
-use super::slot::Host;
+use super::slot::{BOOT, Host};
 use super::{Hosts, Note, Place, Raised};
 use crate::dispatcher::heard::keep;
 use crate::dispatcher::report::micros;
@@ -262,6 +262,12 @@ impl Hosts {
                 continue;
             }
             blame(host, now);
+            if !host.doomed && host.boots_until().is_some_and(|at| at <= now) {
+                let message = format!("it did not boot within {} s", BOOT.as_secs());
+                let kind = "HostError".to_owned();
+                host.failed = Some(Raised { kind, message, ..Raised::default() });
+                host.doom(LAST_GRACE);
+            }
             let due = host.quitting.is_some_and(|at| at <= now);
             if !host.doomed && (due || host.doom_at.is_some_and(|at| at <= now)) {
                 host.doom(LAST_GRACE);

@@ -96,13 +96,15 @@ impl Hosts {
             }
         };
         let process = self.processes.begin(plan, &format!("the host of {app}@r{number}"));
-        let record = Record { app: app.clone(), revision: *number, token: token.clone() };
+        let launched_us = self.engine.now().0;
+        let record =
+            Record { app: app.clone(), revision: *number, token: token.clone(), launched_us };
         if let Err(error) = self.registry.note(process.key, &record) {
             tracing::warn!(app, %error, "the next daemon will not know this host");
         }
         self.gatekeeper.expect(process.key, &token, app, &slot.revision);
         tracing::info!(app, revision = number, "an app host starts");
-        slot.host = Some(Host::new(process.clone(), false));
+        slot.host = Some(Host::new(process.clone(), None));
         self.watch(process);
         Ok(())
     }
@@ -146,7 +148,8 @@ impl Hosts {
                 self.engine.report(task, found.lost(attempt, now), true)?;
             }
         }
-        if !host.ready && host.quitting.is_none() && !host.doomed {
+        let told_to = host.quitting.is_some() || (host.doomed && host.failed.is_none());
+        if !host.ready && !told_to {
             let raised = host.failed.clone().unwrap_or_else(|| unbooted("host", &end));
             self.unserve(place, &raised)?;
         }

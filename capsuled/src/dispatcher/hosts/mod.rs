@@ -10,6 +10,8 @@ mod hear;
 mod life;
 mod recover;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -172,7 +174,7 @@ impl Hosts {
         let place = (task.spec.app.clone(), revision.number);
         let slot = self.slots.entry(place.clone()).or_insert_with(|| Slot::new(revision));
         // It may have begun in a host that is gone: then it is not begun again.
-        if lease.since < self.born && !slot.is_back() {
+        if lease.since < self.born && !slot.is_back(lease.since) {
             return self.lost_before(task.id, lease.attempt);
         }
         slot.waiting.push(Waiting { task: task.id, attempt: lease.attempt, start, limits });

@@ -32,7 +32,7 @@ impl Hosts {
             let process = self.processes.expect(key, &what);
             self.gatekeeper.expect(key, &record.token, &record.app, revision);
             let mut slot = Slot::new(Arc::clone(revision));
-            slot.host = Some(Host::new(process.clone(), true));
+            slot.host = Some(Host::new(process.clone(), Some(Timestamp(record.launched_us))));
             self.slots.insert(place, slot);
             self.watch(process);
         }
@@ -84,5 +84,5 @@ impl Hosts {
 }
 
 fn is_awaited(host: &Host) -> bool {
-    host.adopted && host.sender.is_none() && !host.doomed && host.process.pid().is_some()
+    host.adopted.is_some() && host.sender.is_none() && !host.doomed && host.process.pid().is_some()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::Raised;
@@ -19,6 +20,9 @@ use crate::runner::process::{Process, ProcessEnd};
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest of those pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long an app may take to boot.
+pub(super) const BOOT: Duration = Duration::from_secs(120);
 
 /// Attempts of a host, by task and number.
 pub(super) type Attempts = BTreeMap<(TaskId, AttemptNumber), Attempt>;
@@ -55,8 +59,8 @@ pub(super) struct Host {
     pub(super) sender: Option<Sender>,
     pub(super) ready: bool,
     pub(super) attempts: Attempts,
-    /// A former daemon started it.
-    pub(super) adopted: bool,
+    /// When a former daemon started it, if one did.
+    pub(super) adopted: Option<Timestamp>,
     /// Why it cannot serve the app.
     pub(super) failed: Option<Raised>,
     /// It was told to end; when it is killed for not doing so.
@@ -96,7 +100,8 @@ impl Slot {
         let quitting = host.quitting.filter(|_| !host.doomed);
         let doom = host.doom_at.filter(|_| !host.doomed);
         let died = host.died.as_ref().map(|(_, until)| *until);
-        [deadline, quitting, doom, died].into_iter().flatten().min()
+        let boot = host.boots_until().filter(|_| !host.doomed);
+        [deadline, quitting, doom, boot, died].into_iter().flatten().min()
     }
 
     /// This attempt waits here, or the host has it.
@@ -141,9 +146,11 @@ impl Slot {
         Some((host.sender.as_ref().filter(|_| takes)?, &mut host.attempts))
     }
 
-    /// A former daemon's host is here and has said what it has.
-    pub(super) fn is_back(&self) -> bool {
-        self.host.as_ref().is_some_and(|host| host.adopted && host.sender.is_some())
+    /// A former daemon's host is here, has said what it has, and is the first that can have had
+    /// an attempt claimed at `claimed`.
+    pub(super) fn is_back(&self, claimed: Timestamp) -> bool {
+        let Some(host) = &self.host else { return false };
+        host.sender.is_some() && host.adopted.is_some_and(|launched| launched <= claimed)
     }
 
     /// There is no host, and none has died a moment ago.
@@ -163,7 +170,7 @@ impl Slot {
 }
 
 impl Host {
-    pub(super) fn new(process: Process, adopted: bool) -> Self {
+    pub(super) fn new(process: Process, adopted: Option<Timestamp>) -> Self {
         Self {
             key: process.key,
             process,
@@ -180,6 +187,12 @@ impl Host {
             attached: None,
             since: Instant::now(),
         }
+    }
+
+    /// Until when it may boot; none when that is done, or has not begun.
+    pub(super) fn boots_until(&self) -> Option<Instant> {
+        let boots = !self.ready && self.died.is_none() && self.process.pid().is_some();
+        self.since.checked_add(BOOT).filter(|_| boots)
     }
 
     /// Kills it after `grace`.

@@ -85,7 +85,9 @@ impl StockRunners {
             }
         };
         let process = self.processes.begin(plan, &format!("the stock runner of {app}@r{number}"));
-        let record = Record { app: app.clone(), revision: *number, token: token.clone() };
+        let launched_us = self.engine.now().0;
+        let record =
+            Record { app: app.clone(), revision: *number, token: token.clone(), launched_us };
         if let Err(error) = self.registry.note(process.key, &record) {
             tracing::warn!(app, %error, "the next daemon will not know this runner");
         }
@@ -164,7 +166,7 @@ impl StockRunners {
     /// keeper, which then keeps them.
     pub(super) fn expect_back(&mut self) {
         let apps = self.engine.apps();
-        for (key, Record { app: name, revision: number, token }) in self.registry.all() {
+        for (key, Record { app: name, revision: number, token, .. }) in self.registry.all() {
             let place = (name, number);
             let app = apps.get(&place.0);
             let revision = app.and_then(|app| app.revisions.get(&number));

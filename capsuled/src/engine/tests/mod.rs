@@ -3,6 +3,7 @@
 mod fires;
 mod keeper;
 mod locks;
+mod shared;
 mod simulation;
 mod submit;
 mod ticks;

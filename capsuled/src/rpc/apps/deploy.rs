@@ -20,8 +20,6 @@ pub(super) async fn deploy(
     request: v1::DeployRequest,
 ) -> Result<v1::DeployReply, Refused> {
     let started = Instant::now();
-    // A deploy of any kind takes the next number of its app.
-    let _turn = api.deployer.turn().await;
     let mut reply = if request.entry.is_empty() {
         manifest(api, peer, request).await?
     } else {
@@ -89,6 +87,7 @@ async fn manifest(
         parsed.app = request.name;
     }
     capsule_core::spec::name("app", &parsed.app)?;
+    let _turn = api.deployer.turn().await;
     let mut change = Change::new(api, parsed);
     if let Some(before) = change.before.as_ref().filter(|before| before.dir != request.dir) {
         change.lines.push(format!("~ folder {} → {}", before.dir, request.dir));
@@ -117,6 +116,7 @@ async fn app(
     if request.strict && !draft.lacking.is_empty() {
         return Err(not_here(&draft));
     }
+    let _turn = api.deployer.turn().await;
     let change = Change::new(api, parsed);
     let changed = !change.before.as_ref().is_some_and(|before| draft.is_same(&before.manifest));
     let mut reply = change.reply(api, changed, request.dry_run);

@@ -51,7 +51,7 @@ fn errors_have_a_name_and_are_not_tried_again_unless_asked_for() {
     let task = app.becomes("picky", "failed");
     assert_eq!(task["reason"], "Odd: not 7");
     assert_eq!(task["attempt"], 1, "KeyError alone is tried again");
-    let log = app.says(&["tail", "@last"]);
+    let log = app.home.capsule(["tail", "@last"]).run().exits(0).errors();
     assert!(log.contains("app.py") && log.contains("raise Odd"), "{log}");
 }
 

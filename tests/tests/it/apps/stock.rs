@@ -195,7 +195,10 @@ if "CAPSULE_GATEWAY_HOST" in os.environ:
     let Some(app) = Deployed::stock(&format!("{broken}{TRIALS}")) else { return };
     let task = app.home.ended(app.home.submit(["hopeless"]));
     let reason = task["reason"].as_str().unwrap();
-    assert!(reason.contains("the app cannot be served") && reason.contains("no database"), "{task}");
+    assert!(
+        reason.contains("the app cannot be served") && reason.contains("no database"),
+        "{task}"
+    );
 }
 
 #[test]

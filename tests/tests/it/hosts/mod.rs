@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 /// A home with the app `demo` deployed.
 struct App {
-    home: Home,
+    /// Ends before its home, or it would start another keeper there.
     daemon: Option<Daemon>,
+    home: Home,
 }
 
 const SCRIPT: &str = include_str!("fake_host.py");
@@ -20,7 +21,7 @@ impl App {
     fn new(slots: &str) -> Self {
         let home = Home::new();
         let daemon = Some(home.start_with(&["--slots", slots]));
-        let app = Self { home, daemon };
+        let app = Self { daemon, home };
         let script = app.folder().join("python");
         fs::create_dir(app.folder()).unwrap();
         fs::write(&script, SCRIPT).unwrap();
@@ -198,4 +199,16 @@ fn what_waits_for_an_app_that_cannot_boot_fails_with_its_reason() {
     wait_for("it is gone", || (!processes::alive(host)).then_some(()));
     let task = app.home.ended(app.submit("quick", ""));
     assert_eq!(task["reason"], "boot: the app cannot be served: no database", "{task}");
+}
+
+#[test]
+fn an_interpreter_that_is_gone_is_named() {
+    let app = App::new("1");
+    app.deploy(
+        &json!({"interpreter": "/no/such/python", "tasks": [{"name": "quick", "async": true}]}),
+    );
+    let task = app.home.ended(app.home.submit(["quick"]));
+    let reason = task["reason"].as_str().unwrap();
+    assert!(reason.starts_with("HostError: the app cannot be served: "), "{task}");
+    assert!(reason.contains("/no/such/python"), "{task}");
 }
