@@ -19,7 +19,9 @@ use crate::bridge::Bridge;
 use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
 use crate::deploying::Deployer;
-use crate::dispatcher::{Dispatcher, HostParts, KeeperAccess, PythonSurroundings, Surroundings};
+use crate::dispatcher::{
+    Dispatcher, HostParts, KeeperAccess, PythonParts, PythonSurroundings, StockParts, Surroundings,
+};
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
 use crate::keeper::{self, Choice, KeeperArgs};
@@ -119,12 +121,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     };
     let ending = CancellationToken::new();
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
-    let (gateway, _) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
+    let (gateway, wanted) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
+    let stock = StockParts {
+        gateway: gateway.clone(),
+        wanted,
+        socket: std::path::absolute(&sockets.runners)?,
+        registry: state.root().join("runners"),
+    };
     let api = Api::new(engine.clone(), logs, about, deployer.into(), (gateway, ending.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = state.root().join("hosts");
     let ended = runtime.block_on(async move {
-        let running = Running { engine, thread, dispatcher, registry, api, quit, ending };
+        let running = Running { engine, thread, dispatcher, registry, stock, api, quit, ending };
         let ended = running.until_ended(sockets.listen()?).await;
         sockets.remove();
         ended
@@ -168,6 +176,7 @@ struct Running {
     thread: EngineThread,
     dispatcher: Dispatcher,
     registry: PathBuf,
+    stock: StockParts,
     api: Api,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
@@ -183,7 +192,7 @@ enum End {
 
 impl Running {
     async fn until_ended(self, listeners: Listeners) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, registry, api, quit, ending } = self;
+        let Self { engine, thread, dispatcher, registry, stock, api, quit, ending } = self;
         let hosts = HostParts {
             listener: listeners.hosts,
             registry,
@@ -193,7 +202,7 @@ impl Running {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(engine.hand_out_answers());
-        let mut dispatching = tokio::spawn(dispatcher.run(hosts));
+        let mut dispatching = tokio::spawn(dispatcher.run(PythonParts { hosts, stock }));
         let socket = api.about.socket.display().to_string();
         let served = gateway::serve(listeners.runners, api.gateway.clone(), ending.clone());
         let mut serving_runners = tokio::spawn(served);

@@ -105,6 +105,12 @@ impl Draft {
         self.app = text(&description, "app").to_owned();
         self.warnings = found.warnings;
         let (runs_it, why) = who_runs(settings, text(&description, "sdk"));
+        if runs_it == "stock" {
+            self.warnings.push(
+                "the SDK's runner serves HTTP on port 8080 of all addresses, without asking who calls"
+                    .to_owned(),
+            );
+        }
         if description.get("threads_at_import") == Some(&Value::Bool(true)) {
             self.warnings.push(
                 "importing the app starts threads: its processes start anew instead of being forked"

@@ -8,7 +8,10 @@ mod heard;
 mod hosts;
 mod plan;
 mod python;
+mod registry;
 mod report;
+mod shared;
+mod stock;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -26,8 +29,12 @@ pub use self::hosts::{Caller, Calls, HostParts, NoCalls};
 use self::plan::PlanError;
 pub use self::plan::Surroundings;
 pub use self::python::PythonSurroundings;
+pub use self::report::STOCK;
 use self::report::micros;
-use crate::apps::Runner;
+pub use self::shared::PythonParts;
+use self::shared::{Refusal, Shared};
+pub use self::stock::StockParts;
+use self::stock::StockRunners;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
@@ -87,16 +94,19 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The engine is gone.
-    pub async fn run(mut self, parts: HostParts) -> Result<(), EngineError> {
-        let with = (self.engine.clone(), self.processes.clone());
-        let python = self.surroundings.python.clone();
-        let mut hosts = Hosts::new(parts, with, python, Arc::clone(&self.logs));
+    pub async fn run(mut self, parts: PythonParts) -> Result<(), EngineError> {
+        let with = || (self.engine.clone(), self.processes.clone());
+        let python = || self.surroundings.python.clone();
+        let mut shared = Shared {
+            hosts: Hosts::new(parts.hosts, with(), python(), Arc::clone(&self.logs)),
+            stock: StockRunners::new(parts.stock, with(), python()),
+        };
         let mut pause = AGAIN;
         loop {
             match self.open().await {
                 Ok(session) => {
                     pause = AGAIN;
-                    if self.session(session, &mut hosts).await? {
+                    if self.session(session, &mut shared).await? {
                         return Ok(());
                     }
                     self.processes.disconnected();
@@ -140,7 +150,11 @@ impl Dispatcher {
     }
 
     /// One session from greeting to end. True = the daemon ends.
-    async fn session(&mut self, session: Session, hosts: &mut Hosts) -> Result<bool, EngineError> {
+    async fn session(
+        &mut self,
+        session: Session,
+        shared: &mut Shared,
+    ) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
         let (others, items): (Vec<_>, Vec<_>) =
             inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
@@ -157,22 +171,21 @@ impl Dispatcher {
         tracing::info!(keeper.pid, attempts = items.len(), "the keeper is connected");
         self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
-        hosts.gather().await?;
         let mut known: Vec<KnownAttempt> = items.iter().map(known).collect();
-        known.extend(hosts.known());
+        known.extend(shared.gather().await?);
         self.engine.keeper_up(keeper, known).await?;
         for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
-        hosts.reconcile()?;
+        shared.reconcile()?;
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, hosts, instance, effect)?,
+                    Some(effect) => self.carry_out(&link, shared, instance, effect)?,
                     None => return Ok(true),
                 },
-                happening = hosts.next() => hosts.handle(happening)?,
+                happening = shared.next() => shared.handle(happening)?,
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
@@ -205,7 +218,7 @@ impl Dispatcher {
     fn carry_out(
         &self,
         link: &Link,
-        hosts: &mut Hosts,
+        shared: &mut Shared,
         keeper: Uuid,
         effect: Effect,
     ) -> Result<(), EngineError> {
@@ -214,10 +227,10 @@ impl Dispatcher {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, hosts, &task, lease.attempt)?;
+                self.spawn(link, shared, &task, lease.attempt)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
-                if hosts.stop(task, attempt, grace)? {
+                if shared.stop((task, attempt), grace, drain)? {
                     return Ok(());
                 }
                 let why = if drain { wire::StopWhy::Drain } else { wire::StopWhy::Cancel };
@@ -229,15 +242,13 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
-                if hosts.has(task, attempt) {
-                    hosts.ack(task, attempt);
-                    return Ok(());
+                if !shared.ack(task, attempt) {
+                    self.surroundings.clear(task, attempt);
+                    link.send(Command::Ack(key(task, attempt)));
                 }
-                self.surroundings.clear(task, attempt);
-                link.send(Command::Ack(key(task, attempt)));
             }
             Effect::Refresh { task, attempt, timeout } => {
-                if !hosts.refresh(task, attempt) {
+                if !shared.refresh(task, attempt) {
                     let (key, deadline_ms) = (key(task, attempt), timeout.0);
                     link.send(Command::Refresh(wire::Refresh { key, deadline_ms }));
                 }
@@ -247,7 +258,7 @@ impl Dispatcher {
                     callbacks.tell(url, report::told(&task));
                 }
             }
-            Effect::AppsChanged => hosts.reconcile()?,
+            Effect::AppsChanged => shared.reconcile()?,
         }
         Ok(())
     }
@@ -255,18 +266,15 @@ impl Dispatcher {
     fn spawn(
         &self,
         link: &Link,
-        hosts: &mut Hosts,
+        shared: &mut Shared,
         task: &Task,
         attempt: AttemptNumber,
     ) -> Result<(), EngineError> {
-        let shared = plan::defined(&self.engine, task)
-            .filter(|(_, found)| matches!(found.runner, Runner::Loop | Runner::Thread));
-        let prepared = match shared {
-            Some((revision, definition)) => match plan::arguments(&self.engine, task) {
-                Ok(arguments) => return hosts.spawn(task, (revision, &definition), arguments),
-                Err(error) => Err(error),
-            },
-            None => self.surroundings.plan(&self.engine, task, attempt),
+        let prepared = match shared.spawn(&self.engine, task) {
+            Ok(true) => return Ok(()),
+            Ok(false) => self.surroundings.plan(&self.engine, task, attempt),
+            Err(Refusal::Engine(error)) => return Err(error),
+            Err(Refusal::Plan(error)) => Err(error),
         };
         match prepared {
             Ok(plan) => {

@@ -9,6 +9,7 @@ use capsule_core::task::Task;
 
 use super::plan::{Environment, INHERITED, PATH, write_private};
 use crate::apps::{Python, Revision, SyncTasks};
+use crate::deploying::dotenv;
 use crate::jail::Plan;
 
 /// What Python processes are given besides their own environment.
@@ -35,8 +36,33 @@ pub(super) struct Of<'a> {
 impl PythonSurroundings {
     /// The plan of a host that says `token`.
     pub(super) fn host_plan(&self, of: Of<'_>, token: &str) -> io::Result<Plan> {
-        let environment = self.environment(of, token)?;
+        let mut environment = self.environment(of)?;
+        self.add_socket(&mut environment, token);
         Ok(self.plan(of, environment, "host"))
+    }
+
+    /// The plan of the SDK's own runner, which speaks to `gateway` with `token`.
+    pub(super) fn stock_plan(&self, of: Of<'_>, gateway: &Path, token: &str) -> io::Result<Plan> {
+        let Python { dir, interpreter, module, symbol, .. } = of.python;
+        let mut environment = self.environment(of)?;
+        for (name, value) in [
+            ("CAPSULE_GATEWAY_HOST", format!("unix://{}", gateway.display())),
+            ("CAPSULE_RUNNER_TOKEN", token.to_owned()),
+            // It never ends by itself.
+            ("CAPSULE_KEEP_WARM_SECONDS", "0".to_owned()),
+            ("PYTHONPATH", dir.clone()),
+        ] {
+            environment.set(name, value);
+        }
+        // Our own host reads it itself; this runner does not.
+        for (name, value) in dotenv(Path::new(dir)) {
+            if environment.get(&name).is_none() {
+                environment.set(&name, value);
+            }
+        }
+        let entry = format!("{module}:{symbol}");
+        let argv = [interpreter.as_str(), "-u", "-m", "cpsl.runner", &entry];
+        Ok(python_plan(of, environment, &argv))
     }
 
     /// Turns the plan of an attempt into that of one in Python.
@@ -49,7 +75,8 @@ impl PythonSurroundings {
     ) -> io::Result<Plan> {
         let token = new_token();
         write_private(&token_file(work, task.id, attempt), token.as_bytes())?;
-        let mut environment = self.environment(of, &token)?;
+        let mut environment = self.environment(of)?;
+        self.add_socket(&mut environment, &token);
         let labels = &task.spec.labels;
         let session = labels.get(SESSION_LABEL).map_or("", String::as_str);
         environment.set("CAPSULE_SESSION_ID", session);
@@ -65,18 +92,17 @@ impl PythonSurroundings {
 
     fn plan(&self, of: Of<'_>, environment: Environment, role: &str) -> Plan {
         let host = self.host.display().to_string();
-        let argv = [of.python.interpreter.as_str(), "-u", &host, role];
-        Plan {
-            argv: argv.map(|word| word.as_bytes().to_vec()).to_vec(),
-            cwd: of.python.dir.as_bytes().to_vec(),
-            env: environment.entries(),
-            no_new_privs: true,
-            ..Plan::default()
-        }
+        python_plan(of, environment, &[of.python.interpreter.as_str(), "-u", &host, role])
+    }
+
+    /// Where our own host and its attempts speak to the daemon.
+    fn add_socket(&self, environment: &mut Environment, token: &str) {
+        environment.set("CAPSULE_HOST_SOCKET", self.socket.display().to_string());
+        environment.set("CAPSULE_HOST_TOKEN", token);
     }
 
     /// What all code of an app finds. `.env` is read by the host itself, in the app's folder.
-    fn environment(&self, of: Of<'_>, token: &str) -> io::Result<Environment> {
+    fn environment(&self, of: Of<'_>) -> io::Result<Environment> {
         let Of { app, revision, python } = of;
         let mut environment = Environment::default();
         for name in INHERITED {
@@ -113,12 +139,20 @@ impl PythonSurroundings {
             ("CAPSULE_ENV_TYPE", kind.to_owned()),
             ("CAPSULE_DATA_DIR", data.display().to_string()),
             ("CAPSULE_SYNC_TASKS", if threads { "thread" } else { "process" }.to_owned()),
-            ("CAPSULE_HOST_SOCKET", self.socket.display().to_string()),
-            ("CAPSULE_HOST_TOKEN", token.to_owned()),
         ] {
             environment.set(name, value);
         }
         Ok(environment)
+    }
+}
+
+fn python_plan(of: Of<'_>, environment: Environment, argv: &[&str]) -> Plan {
+    Plan {
+        argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        cwd: of.python.dir.as_bytes().to_vec(),
+        env: environment.entries(),
+        no_new_privs: true,
+        ..Plan::default()
     }
 }
 

@@ -9,7 +9,15 @@ use capsule_core::time::{Span, Timestamp};
 use crate::callback;
 use crate::jail::Step;
 use crate::keeper::wire;
+use crate::runner::process::ProcessEnd;
 use crate::text::bounded;
+
+/// How a receipt names the SDK's own runner.
+pub const STOCK: &str = "stock";
+
+/// The result of a schedule's run that was given to the SDK's own runner.
+pub(super) const DELIVERED: &str =
+    "delivered to the SDK's runner, which does not say how the run ends";
 
 /// The verdict on an attempt that has ended.
 pub(super) fn ended(ended: &wire::Ended) -> Report {
@@ -110,6 +118,35 @@ impl Raised {
         let kind = bounded(&self.kind, MESSAGE_MAX);
         Verdict::Failed(Failure::Error { kind, message: bounded(&self.message, MESSAGE_MAX) })
     }
+}
+
+/// What is reported of an attempt that waited for a host or runner that cannot be started.
+pub(super) fn unserved(number: AttemptNumber, raised: &Raised, now: Timestamp) -> Report {
+    let verdict = match raised.verdict() {
+        Verdict::Failed(Failure::Error { kind, message }) => {
+            let message = format!("the app cannot be served: {message}");
+            Verdict::Failed(Failure::Error { kind, message })
+        }
+        other @ (Verdict::Completed
+        | Verdict::Failed(_)
+        | Verdict::Timeout(_)
+        | Verdict::Stopped(_)
+        | Verdict::Lost(_)
+        | Verdict::NotStarted(_)) => other,
+    };
+    never_ran(number, verdict, now)
+}
+
+/// What is known of a host or runner that died without a word.
+pub(super) fn unbooted(what: &str, end: &ProcessEnd) -> Raised {
+    let how = match (end.signal, end.exit_code) {
+        (Some(signal), _) => capsule_core::attempt::signal_name(signal),
+        (None, Some(code)) => format!("exit {code}"),
+        (None, None) => "it could not be started".to_owned(),
+    };
+    let last = end.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
+    let message = format!("its {what} ended while it booted ({how}){last}");
+    Raised { kind: "HostError".to_owned(), message, ..Raised::default() }
 }
 
 /// How long an attempt asks to wait: `"30s"`, at most [`RETRY_AFTER_MAX`].

@@ -29,7 +29,7 @@ pub use self::chat::{Chat, ChatError, Opening};
 pub use self::rooms::{Attached, ChatEvent};
 pub use self::secrets::{Secret, SecretError};
 pub use self::server::{serve, socket_path};
-pub use self::stock::{StockEnd, StockEvent, StockReport, StockTask};
+pub use self::stock::{Listening, StockEnd, StockEvent, StockReport, StockTask};
 use crate::appdata::{AppData, DataError};
 use crate::engine::{Engine, EngineError, SubmitError};
 
@@ -50,6 +50,7 @@ struct Inner {
     rooms: rooms::Rooms,
     stock: Mutex<stock::Stock>,
     reports: mpsc::UnboundedSender<StockReport>,
+    streams: mpsc::UnboundedSender<Listening>,
 }
 
 /// What the gateway wants done, for the dispatcher.
@@ -57,6 +58,8 @@ struct Inner {
 pub struct Wanted {
     /// What stock runners say of their attempts.
     pub reports: mpsc::UnboundedReceiver<StockReport>,
+    /// Which stock runners listen.
+    pub streams: mpsc::UnboundedReceiver<Listening>,
 }
 
 /// Who calls: code of an app, in a host, an attempt or a stock runner.
@@ -78,6 +81,7 @@ impl Gateway {
     /// A gateway over this engine and these data; secrets are files in `secrets`.
     pub fn new(engine: Engine, data: AppData, secrets: PathBuf) -> (Self, Wanted) {
         let (reports, told) = mpsc::unbounded_channel();
+        let (streams, listening) = mpsc::unbounded_channel();
         let inner = Inner {
             engine,
             data,
@@ -85,8 +89,9 @@ impl Gateway {
             rooms: rooms::Rooms::default(),
             stock: Mutex::default(),
             reports,
+            streams,
         };
-        (Self { inner: Arc::new(inner) }, Wanted { reports: told })
+        (Self { inner: Arc::new(inner) }, Wanted { reports: told, streams: listening })
     }
 
     /// One unary call of the SDK, by `Service/Method`, request and reply as protobuf.

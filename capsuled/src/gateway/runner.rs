@@ -79,10 +79,12 @@ impl Gateway {
             }
         };
         let Ok(task) = said.task_id.parse::<TaskId>() else { return Ok(()) };
-        let Some(attempt) = self.inner.stock.lock().take(token, task) else { return Ok(()) };
+        let Some((attempt, stopped)) = self.inner.stock.lock().take(token, task) else {
+            return Ok(());
+        };
         let (durable, told) = oneshot::channel();
         let duration = said.duration_seconds;
-        let event = StockEvent::Ended { end, error: said.error, duration, durable };
+        let event = StockEvent::Ended { end, error: said.error, duration, told: stopped, durable };
         self.report(task, attempt, event);
         // An end that is not durable in time is found again with the runner's inventory.
         drop(tokio::time::timeout(DURABLE, told).await);
@@ -92,11 +94,20 @@ impl Gateway {
     /// Whether the runner should stop an attempt: it was cancelled, or is no longer the live one.
     fn is_over(&self, token: &str, task: &str) -> Result<bool, Status> {
         let Ok(task) = task.parse::<TaskId>() else { return Ok(true) };
-        let Some(attempt) = self.inner.stock.lock().carried(token, task) else { return Ok(true) };
+        let Some((attempt, over, first)) = self.inner.stock.lock().asked(token, task) else {
+            return Ok(true);
+        };
+        if first {
+            self.report(task, attempt, StockEvent::Alive);
+        }
         let found = self.engine().task(task).map_err(|error| super::engine_failed(&error))?;
         let Some(found) = found else { return Ok(true) };
         let live = found.state.lease().is_some_and(|lease| lease.attempt == attempt);
-        Ok(!live || found.state.cancel().is_some())
+        let over = over || !live || found.state.cancel().is_some();
+        if over {
+            self.inner.stock.lock().tell(task, attempt);
+        }
+        Ok(over)
     }
 
     /// Everything for one stock runner, until it goes, the daemon ends, or it opens another one.
@@ -106,6 +117,9 @@ impl Gateway {
         let unknown = || Status::unauthenticated("this token is not known any more");
         let caller = self.inner.stock.lock().caller(token).ok_or_else(unknown)?;
         let number = self.inner.stock.lock().open(token, tasks).ok_or_else(unknown)?;
+        self.listens(token, true);
+        let ticks = self.inner.stock.lock().send_waiting();
+        self.delivered(ticks);
         Ok(Recv {
             tasks: from_tasks,
             messages: from_chat,
@@ -134,7 +148,15 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.gateway.inner.stock.lock().close(&self.token, self.number);
+        let (closed, ticks) = {
+            let mut stock = self.gateway.inner.stock.lock();
+            let closed = stock.close(&self.token, self.number);
+            (closed, stock.send_waiting())
+        };
+        self.gateway.delivered(ticks);
+        if closed {
+            self.gateway.listens(&self.token, false);
+        }
     }
 }
 

@@ -31,6 +31,17 @@ pub struct StockTask {
     pub session_id: String,
     /// In seconds, as the runner counts it; 0 = the definition's own.
     pub timeout: i32,
+    /// It is the run of a schedule's handler, which no runner claims or reports.
+    pub tick: bool,
+}
+
+/// A stock runner has begun or ceased to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Its token.
+    pub token: String,
+    /// It has begun.
+    pub open: bool,
 }
 
 /// What a stock runner says of an attempt.
@@ -49,6 +60,10 @@ pub struct StockReport {
 pub enum StockEvent {
     /// A runner has begun it.
     Claimed,
+    /// The run of a schedule's handler was given to a runner: the last that is heard of it.
+    Delivered,
+    /// A runner still carries an attempt that was adopted.
+    Alive,
     /// It is over.
     Ended {
         /// How.
@@ -57,6 +72,8 @@ pub enum StockEvent {
         error: String,
         /// In seconds, by the runner's clock.
         duration: f32,
+        /// The runner had been told to stop it.
+        told: bool,
         /// To be told when the verdict is durable; the runner waits for it. Dropped says the same.
         durable: oneshot::Sender<()>,
     },
@@ -92,7 +109,8 @@ struct Runner {
     stream: Option<(u64, mpsc::UnboundedSender<Vec<u8>>)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each happens by itself")]
 struct Delivery {
     app: String,
     revision: u32,
@@ -101,6 +119,12 @@ struct Delivery {
     /// The runner it was sent to.
     token: Option<String>,
     claimed: bool,
+    /// A former daemon gave it away, and its runner has not been heard of it since.
+    unheard: bool,
+    /// It is to be stopped.
+    over: bool,
+    /// Its runner was told so.
+    told: bool,
 }
 
 impl Gateway {
@@ -129,17 +153,18 @@ impl Gateway {
         self.inner.stock.lock().runners.remove(token);
     }
 
-    /// Gives an attempt to a stock runner of this revision. Exactly one report of `Unclaimed` or
-    /// `Claimed` follows.
+    /// Gives an attempt to a stock runner of this revision. Exactly one report of `Unclaimed`,
+    /// `Claimed` or, of a tick, `Delivered` follows, unless it is forgotten before.
     pub fn deliver_stock(&self, app: &str, revision: u32, task: StockTask) {
         let (id, attempt) = (task.task, task.attempt);
-        let delivery =
-            Delivery { app: app.to_owned(), revision, attempt, task, token: None, claimed: false };
-        {
+        let app = app.to_owned();
+        let delivery = Delivery { app, revision, attempt, task, ..Delivery::default() };
+        let ticks = {
             let mut stock = self.inner.stock.lock();
             stock.deliveries.insert(id, delivery);
-            stock.send_waiting();
-        }
+            stock.send_waiting()
+        };
+        self.delivered(ticks);
         let gateway = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(CLAIM).await;
@@ -151,17 +176,34 @@ impl Gateway {
     /// restarted: whichever of them reports it first is believed.
     pub fn adopt_stock(&self, app: &str, revision: u32, task: TaskId, attempt: AttemptNumber) {
         let stock_task = StockTask { task, attempt, ..StockTask::default() };
-        let (app, token) = (app.to_owned(), None);
-        let delivery = Delivery { app, revision, attempt, task: stock_task, token, claimed: true };
+        let delivery = Delivery {
+            app: app.to_owned(),
+            revision,
+            attempt,
+            task: stock_task,
+            claimed: true,
+            unheard: true,
+            ..Delivery::default()
+        };
         self.inner.stock.lock().deliveries.insert(task, delivery);
     }
 
-    /// Forgets an attempt: it was lost with its runner, and what is still said of it is late.
-    pub fn forget_stock(&self, task: TaskId, attempt: AttemptNumber) {
+    /// Has an attempt stopped: its runner is told when it asks next.
+    pub fn stop_stock(&self, task: TaskId, attempt: AttemptNumber) {
         let mut stock = self.inner.stock.lock();
-        if stock.deliveries.get(&task).is_some_and(|delivery| delivery.attempt == attempt) {
-            stock.deliveries.remove(&task);
+        if let Some(delivery) = stock.deliveries.get_mut(&task).filter(|it| it.attempt == attempt) {
+            delivery.over = true;
         }
+    }
+
+    /// Forgets an attempt: what is still said of it is late. True: no runner had begun it, and
+    /// none will.
+    pub fn forget_stock(&self, task: TaskId, attempt: AttemptNumber) -> bool {
+        let mut stock = self.inner.stock.lock();
+        if stock.deliveries.get(&task).is_none_or(|delivery| delivery.attempt != attempt) {
+            return false;
+        }
+        stock.deliveries.remove(&task).is_some_and(|delivery| !delivery.claimed)
     }
 
     fn give_up(&self, task: TaskId, attempt: AttemptNumber) {
@@ -171,6 +213,19 @@ impl Gateway {
             stock.deliveries.remove(&task);
             self.report(task, attempt, StockEvent::Unclaimed);
         }
+    }
+
+    /// These runs of handlers are with their runner.
+    pub(super) fn delivered(&self, ticks: Vec<(TaskId, AttemptNumber)>) {
+        for (task, attempt) in ticks {
+            self.report(task, attempt, StockEvent::Delivered);
+        }
+    }
+
+    /// A runner has begun or ceased to listen.
+    pub(super) fn listens(&self, token: &str, open: bool) {
+        // Nobody is told when the daemon ends.
+        drop(self.inner.streams.send(Listening { token: token.to_owned(), open }));
     }
 
     pub(super) fn report(&self, task: TaskId, attempt: AttemptNumber, event: StockEvent) {
@@ -190,15 +245,15 @@ impl Stock {
         self.streams += 1;
         let number = self.streams;
         self.runners.get_mut(token)?.stream = Some((number, to));
-        self.send_waiting();
         Some(number)
     }
 
-    /// A stream is closed; what was sent on it and not claimed goes to another runner.
-    pub(super) fn close(&mut self, token: &str, number: u64) {
-        let Some(runner) = self.runners.get_mut(token) else { return };
+    /// A stream is closed; what was sent on it and not claimed can go to another runner. False: its
+    /// runner has opened another one.
+    pub(super) fn close(&mut self, token: &str, number: u64) -> bool {
+        let Some(runner) = self.runners.get_mut(token) else { return false };
         if runner.stream.as_ref().is_none_or(|(open, _)| *open != number) {
-            return;
+            return false;
         }
         runner.stream = None;
         for delivery in self.deliveries.values_mut() {
@@ -206,11 +261,13 @@ impl Stock {
                 delivery.token = None;
             }
         }
-        self.send_waiting();
+        true
     }
 
-    /// Sends what waits to the runner of its revision that has the least.
-    fn send_waiting(&mut self) {
+    /// Sends what waits to the runner of its revision that has the least; gives the ticks among it,
+    /// which are forgotten.
+    pub(super) fn send_waiting(&mut self) -> Vec<(TaskId, AttemptNumber)> {
+        let mut ticks = Vec::new();
         let waiting = self.deliveries.iter().filter(|(_, d)| d.token.is_none() && !d.claimed);
         let mut waiting: Vec<TaskId> = waiting.map(|(id, _)| *id).collect();
         waiting.sort_unstable();
@@ -231,10 +288,14 @@ impl Stock {
             let message = wire(delivery, runner.caller.serve).encode_to_vec();
             let sent = runner.stream.as_ref().is_some_and(|(_, to)| to.send(message).is_ok());
             let token = sent.then(|| token.clone());
-            if let Some(delivery) = self.deliveries.get_mut(&id) {
+            if sent && delivery.task.tick {
+                ticks.push((id, delivery.attempt));
+                self.deliveries.remove(&id);
+            } else if let Some(delivery) = self.deliveries.get_mut(&id) {
                 delivery.token = token;
             }
         }
+        ticks
     }
 
     /// Gives the attempt to the runner it was sent to, once.
@@ -247,8 +308,27 @@ impl Stock {
         Some(delivery.attempt)
     }
 
+    /// The runner with this token asks about an attempt: what it carries, whether that is to be
+    /// stopped, and whether it is the first that is heard of an adopted one.
+    pub(super) fn asked(
+        &mut self,
+        token: &str,
+        task: TaskId,
+    ) -> Option<(AttemptNumber, bool, bool)> {
+        let attempt = self.carried(token, task)?;
+        let delivery = self.deliveries.get_mut(&task)?;
+        Some((attempt, delivery.over, std::mem::take(&mut delivery.unheard)))
+    }
+
+    /// The runner of this attempt is told to stop it.
+    pub(super) fn tell(&mut self, task: TaskId, attempt: AttemptNumber) {
+        if let Some(delivery) = self.deliveries.get_mut(&task).filter(|it| it.attempt == attempt) {
+            delivery.told = true;
+        }
+    }
+
     /// The attempt that this runner carries.
-    pub(super) fn carried(&self, token: &str, task: TaskId) -> Option<AttemptNumber> {
+    fn carried(&self, token: &str, task: TaskId) -> Option<AttemptNumber> {
         let delivery = self.deliveries.get(&task).filter(|delivery| delivery.claimed)?;
         let caller = &self.runners.get(token)?.caller;
         let own = match &delivery.token {
@@ -258,17 +338,22 @@ impl Stock {
         own.then_some(delivery.attempt)
     }
 
-    /// Takes the attempt from the runner that carries it: it is over.
-    pub(super) fn take(&mut self, token: &str, task: TaskId) -> Option<AttemptNumber> {
+    /// Takes the attempt from the runner that carries it: it is over. Also whether the runner had
+    /// been told to stop it.
+    pub(super) fn take(&mut self, token: &str, task: TaskId) -> Option<(AttemptNumber, bool)> {
         let attempt = self.carried(token, task)?;
-        self.deliveries.remove(&task);
-        Some(attempt)
+        let delivery = self.deliveries.remove(&task)?;
+        Some((attempt, delivery.told))
     }
 }
 
 fn wire(delivery: &Delivery, serve: bool) -> sdk::RecvResponse {
     let kind = if serve { 's' } else { 'r' };
     let task = &delivery.task;
+    if task.tick {
+        let tick = sdk::ScheduleDelivery { schedule_name: task.name.clone() };
+        return sdk::RecvResponse { payload: Some(sdk::recv_response::Payload::Schedule(tick)) };
+    }
     let wire = sdk::TaskDelivery {
         task_id: task.task.to_string(),
         task_name: task.name.clone(),

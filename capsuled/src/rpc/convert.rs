@@ -7,6 +7,7 @@ use capsule_core::time::Timestamp;
 use capsule_proto::v1;
 
 use crate::book::{Filter, Gate};
+use crate::dispatcher::STOCK;
 
 pub(super) fn status(status: Status) -> v1::Status {
     match status {
@@ -109,6 +110,7 @@ pub(super) fn attempt(record: &AttemptRecord) -> v1::AttemptView {
     let level = match record.receipt.attribution.as_str() {
         "" => String::new(),
         "host" => "app host".to_owned(),
+        STOCK => "the SDK's runner".to_owned(),
         attribution => format!("process ({attribution})"),
     };
     v1::AttemptView {

@@ -1,16 +1,19 @@
 //! The service `Schedules`: what fires again and again, and what became of it.
 
+use capsule_core::attempt::AttemptRecord;
 use capsule_core::id::{ScheduleId, TaskId};
+use capsule_core::task::{Status, Task};
 use capsule_proto::v1;
 use capsule_proto::v1::schedules_server::Schedules;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::Api;
 use super::status::Refused;
+use crate::dispatcher::STOCK;
 use crate::engine::{ScheduleError, TickRow};
 use crate::schedule::{Fire, Origin, Outcome, Schedule};
 
-type Answer<T> = Result<Response<T>, Status>;
+type Answer<T> = Result<Response<T>, tonic::Status>;
 
 /// Fires in a history unless a number is asked for.
 const HISTORY: u32 = 50;
@@ -122,10 +125,19 @@ impl Api {
         view.at_us = Some(row.tick.at.0);
         if let Some(id) = view.task {
             let task = self.engine.task(TaskId(id))?;
+            view.delivered = task.as_ref().is_some_and(only_delivered);
             view.task_view = task.map(|task| self.view(&task));
         }
         Ok(view)
     }
+}
+
+/// The run was given to the SDK's own runner, which does not say how it ends.
+fn only_delivered(task: &Task) -> bool {
+    let by_stock = |last: &AttemptRecord| last.receipt.attribution == STOCK;
+    task.status() == Status::Completed
+        && task.spec.tick.is_some()
+        && task.last.as_ref().is_some_and(by_stock)
 }
 
 fn view(schedule: &Schedule) -> v1::ScheduleView {

@@ -84,6 +84,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/deploying/mod.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/dispatcher/hosts/",
+        "capsuled/src/dispatcher/stock/",
         "capsuled/src/engine/mod.rs",
         "capsuled/src/gateway/stock.rs",
         "capsuled/src/jail/pool.rs",

@@ -2,7 +2,7 @@
 
 use capsule_proto::v1::{
     EndScheduleRequest, ListSchedulesRequest, NextFiresReply, NextFiresRequest,
-    ScheduleHistoryReply, ScheduleHistoryRequest, ScheduleView, Status, TickView,
+    ScheduleHistoryReply, ScheduleHistoryRequest, ScheduleView, Status, TaskView, TickView,
     TriggerScheduleRequest,
 };
 use clap::{Args, Subcommand};
@@ -189,9 +189,16 @@ fn outcome(tick: &TickView) -> String {
     let Some(task) = &tick.task_view else {
         return if tick.task.is_some() { "removed" } else { "-" }.to_owned();
     };
-    let status = Status::try_from(task.status).unwrap_or_default();
-    let status = shape::status(status).as_str().unwrap_or_default().to_owned();
+    let status = status(tick, task).as_str().unwrap_or_default().to_owned();
     if task.reason.is_empty() { status } else { format!("{status}: {}", task.reason) }
+}
+
+/// The status of its task; `delivered` when nobody says how its run ends.
+fn status(tick: &TickView, task: &TaskView) -> Value {
+    if tick.delivered {
+        return json!("delivered");
+    }
+    shape::status(Status::try_from(task.status).unwrap_or_default())
 }
 
 fn fires(ui: &Ui, reply: &NextFiresReply) -> Listing {
@@ -232,9 +239,7 @@ fn tick_json(it: &TickView) -> Value {
         "generation": it.generation,
         "what": it.outcome,
         "task": it.task,
-        "status": it.task_view.as_ref().map_or(Value::Null, |task| {
-            shape::status(Status::try_from(task.status).unwrap_or_default())
-        }),
+        "status": it.task_view.as_ref().map_or(Value::Null, |task| status(it, task)),
         "reason": it.task_view.as_ref().map_or(Value::Null, |task| json::text(&task.reason)),
         "until": json::maybe_at(it.until_us),
         "count": it.count,

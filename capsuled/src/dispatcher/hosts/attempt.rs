@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use capsule_core::attempt::{Failure, How, Loss, Receipt, Verdict};
+use capsule_core::attempt::{How, Loss, Receipt, Verdict};
 use capsule_core::command::Report;
 use capsule_core::id::AttemptNumber;
 use capsule_core::time::{Span, Timestamp};
@@ -168,21 +168,4 @@ impl Attempt {
         };
         Report { started, receipt, ..report }
     }
-}
-
-/// What is reported of an attempt that waited for a host that cannot be started.
-pub(super) fn unserved(number: AttemptNumber, raised: &Raised, now: Timestamp) -> Report {
-    let verdict = match raised.verdict() {
-        Verdict::Failed(Failure::Error { kind, message }) => {
-            let message = format!("the app cannot be served: {message}");
-            Verdict::Failed(Failure::Error { kind, message })
-        }
-        other @ (Verdict::Completed
-        | Verdict::Failed(_)
-        | Verdict::Timeout(_)
-        | Verdict::Stopped(_)
-        | Verdict::Lost(_)
-        | Verdict::NotStarted(_)) => other,
-    };
-    never_ran(number, verdict, now)
 }

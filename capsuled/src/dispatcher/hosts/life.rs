@@ -7,14 +7,14 @@ use capsule_core::attempt::{Loss, Verdict};
 use capsule_core::id::{AttemptNumber, TaskId};
 use tokio::time::Instant;
 
-use super::attempt::unserved;
 use super::hear::OWN_LOG;
-use super::registry::Record;
+
 use super::slot::{Host, Slot};
 use super::{Hosts, Note, Place, Raised};
 use crate::apps::{Mode, Python, Revision, Runner};
 use crate::dispatcher::python::{Of, new_token};
-use crate::dispatcher::report::never_ran;
+use crate::dispatcher::registry::Record;
+use crate::dispatcher::report::{never_ran, unbooted, unserved};
 use crate::engine::EngineError;
 use crate::runner::host::ToHost;
 use crate::runner::process::{Process, ProcessEnd};
@@ -150,7 +150,7 @@ impl Hosts {
         }
         let told_to = host.quitting.is_some() || (host.doomed && host.failed.is_none());
         if !host.ready && !told_to {
-            let raised = host.failed.clone().unwrap_or_else(|| said(&end));
+            let raised = host.failed.clone().unwrap_or_else(|| unbooted("host", &end));
             self.unserve(place, &raised)?;
         }
         drop(host.log.take());
@@ -198,16 +198,4 @@ fn needs_host(revision: &Revision) -> bool {
         && (!handlers.message.is_empty()
             || !handlers.action.is_empty()
             || revision.definitions.values().any(|definition| shared(definition.runner)))
-}
-
-/// What is known of a host that died without a word.
-fn said(end: &ProcessEnd) -> Raised {
-    let how = match (end.signal, end.exit_code) {
-        (Some(signal), _) => capsule_core::attempt::signal_name(signal),
-        (None, Some(code)) => format!("exit {code}"),
-        (None, None) => "it could not be started".to_owned(),
-    };
-    let last = end.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
-    let message = format!("its host ended while it booted ({how}){last}");
-    Raised { kind: "HostError".to_owned(), message, ..Raised::default() }
 }

@@ -9,7 +9,6 @@ mod calls;
 mod hear;
 mod life;
 mod recover;
-mod registry;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -30,9 +29,10 @@ use tokio::time::{Instant, sleep_until};
 use self::attempt::{Attempt, Limits};
 use self::calls::Gatekeeper;
 pub use self::calls::{Caller, Calls, NoCalls};
-use self::registry::Registry;
+
 use self::slot::{Slot, Waiting};
 use super::PythonSurroundings;
+use super::registry::Registry;
 use super::report::{Raised, never_ran};
 use crate::apps::{Definition, Kind, Revision};
 use crate::engine::{Engine, EngineError};

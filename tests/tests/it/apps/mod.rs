@@ -3,6 +3,7 @@
 mod faults;
 mod host;
 mod seed;
+mod stock;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,22 @@ struct Deployed {
 impl Deployed {
     /// Deploys this text as `app.py`. `None` where there is no SDK, which was said.
     fn new(code: &str) -> Option<Self> {
+        Self::beside(None, code)
+    }
+
+    /// The same, run by the SDK's own runner.
+    fn stock(code: &str) -> Option<Self> {
+        Self::beside(Some("[python]\nrunner = \"stock\"\n"), code)
+    }
+
+    fn beside(settings: Option<&str>, code: &str) -> Option<Self> {
         let python = sdk()?;
         let home = Home::new();
         let daemon = home.start();
         fs::create_dir(home.path("app")).unwrap();
+        if let Some(settings) = settings {
+            fs::write(home.path("app/capsule.toml"), settings).unwrap();
+        }
         let deployed = Self { home, python, daemon: Some(daemon) };
         deployed.deploy(code).exits(0);
         Some(deployed)

@@ -1,4 +1,4 @@
-//! Which hosts there are, for the daemon after this one: a file for each, by its key.
+//! Which processes serve apps, for the daemon after this one: a file for each, by its key.
 
 use std::fs;
 use std::io;
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::dispatcher::plan::write_private;
 
-/// What is kept of a host.
+/// What is kept of a host or a stock runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
-    pub(super) app: String,
-    pub(super) revision: u32,
-    pub(super) token: String,
+pub(in crate::dispatcher) struct Record {
+    pub(in crate::dispatcher) app: String,
+    pub(in crate::dispatcher) revision: u32,
+    pub(in crate::dispatcher) token: String,
     /// When it was started, in µs since 1970.
     #[serde(default)]
-    pub(super) launched_us: i64,
+    pub(in crate::dispatcher) launched_us: i64,
 }
 
 /// The folder of the files.
 #[derive(Clone, Debug)]
-pub(super) struct Registry(PathBuf);
+pub(in crate::dispatcher) struct Registry(PathBuf);
 
 impl Registry {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(in crate::dispatcher) fn new(folder: PathBuf) -> Self {
         Self(folder)
     }
 
-    /// Notes a host before it is started, so that none is ever unknown.
-    pub(super) fn note(&self, key: u64, record: &Record) -> io::Result<()> {
+    /// Notes one before it is started, so that none is ever unknown.
+    pub(in crate::dispatcher) fn note(&self, key: u64, record: &Record) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         let part = self.0.join(format!("{key}.part"));
@@ -38,17 +38,17 @@ impl Registry {
         fs::rename(part, self.file(key))
     }
 
-    pub(super) fn forget(&self, key: u64) {
+    pub(in crate::dispatcher) fn forget(&self, key: u64) {
         match fs::remove_file(self.file(key)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a host's file stays behind");
+                tracing::warn!(%error, "the file of an app's process stays behind");
             }
             Ok(()) | Err(_) => {}
         }
     }
 
-    /// All hosts that a former daemon has noted, newest first.
-    pub(super) fn all(&self) -> Vec<(u64, Record)> {
+    /// All that a former daemon has noted, newest first.
+    pub(in crate::dispatcher) fn all(&self) -> Vec<(u64, Record)> {
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries.filter_map(|entry| read(&entry.path())).collect();
         found.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
