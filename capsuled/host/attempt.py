@@ -222,8 +222,9 @@ def leave(code):
 
 def serve():
     """Imports the app once and forks a child for each request until the socket is closed."""
-    control = socket.socket(fileno=int(os.environ["CAPSULE_FORK_FD"]))
-    control.set_inheritable(False)
+    given = int(os.environ["CAPSULE_FORK_FD"])
+    control = socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, GATE))
+    os.close(given)
     # The descriptor of events in children must not be one that the app opens now.
     if not os.path.exists("/proc/self/fd/3"):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 3)
@@ -247,6 +248,7 @@ def serve():
         if spare is None and not select.select((control,), (), (), 0)[0]:
             # Nobody waits: fork the next child ahead.
             spare = Spare(entry, kept)
+            control.send(line({"spare": spare.pid}))
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
             return 0

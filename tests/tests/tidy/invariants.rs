@@ -87,6 +87,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/engine/mod.rs",
         "capsuled/src/gateway/stock.rs",
         "capsuled/src/jail/pool.rs",
+        "capsuled/src/keeper/life/fork/mover.rs",
         "capsuled/src/keeper/writer.rs",
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/host/",
