@@ -243,10 +243,18 @@ def serve():
     gc.collect()
     gc.freeze()
     control.send(line({"ready": True, "threads": threads}))
+    try:
+        return fork_all(control, entry, kept)
+    except (BrokenPipeError, ConnectionResetError):
+        # Nobody asks any more.
+        return 0
+
+
+def fork_all(control, entry, kept):
+    """Forks a child for each request, and one ahead when nobody waits."""
     spare = None
     while True:
         if spare is None and not select.select((control,), (), (), 0)[0]:
-            # Nobody waits: fork the next child ahead.
             spare = Spare(entry, kept)
             control.send(line({"spare": spare.pid}))
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)

@@ -4,6 +4,7 @@
 //! verdict is acknowledged to the keeper only after the engine said that it is durable, and an
 //! attempt goes only to the keeper for which it was claimed.
 
+mod forks;
 mod heard;
 mod hosts;
 mod plan;
@@ -21,6 +22,7 @@ use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use self::forks::Forks;
 use self::hosts::Hosts;
 pub use self::hosts::{Caller, Calls, HostParts, NoCalls};
 use self::plan::PlanError;
@@ -31,6 +33,7 @@ use crate::apps::Runner;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::jail::Plan;
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
 use crate::runner::link::{Link, LinkError, Session};
@@ -90,13 +93,14 @@ impl Dispatcher {
     pub async fn run(mut self, parts: HostParts) -> Result<(), EngineError> {
         let with = (self.engine.clone(), self.processes.clone());
         let python = self.surroundings.python.clone();
+        let mut forks = Forks::new(with.clone(), python.clone());
         let mut hosts = Hosts::new(parts, with, python, Arc::clone(&self.logs));
         let mut pause = AGAIN;
         loop {
             match self.open().await {
                 Ok(session) => {
                     pause = AGAIN;
-                    if self.session(session, &mut hosts).await? {
+                    if self.session(session, (&mut hosts, &mut forks)).await? {
                         return Ok(());
                     }
                     self.processes.disconnected();
@@ -140,7 +144,11 @@ impl Dispatcher {
     }
 
     /// One session from greeting to end. True = the daemon ends.
-    async fn session(&mut self, session: Session, hosts: &mut Hosts) -> Result<bool, EngineError> {
+    async fn session(
+        &mut self,
+        session: Session,
+        (hosts, forks): (&mut Hosts, &mut Forks),
+    ) -> Result<bool, EngineError> {
         let Session { link, welcome, inventory, mut reports } = session;
         let (others, items): (Vec<_>, Vec<_>) =
             inventory.items.into_iter().partition(|item| item.key.task & process::BIT != 0);
@@ -165,14 +173,18 @@ impl Dispatcher {
             self.ended(&ended)?;
         }
         hosts.reconcile()?;
+        forks.connected(&welcome);
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 effect = self.effects.recv() => match effect {
-                    Some(effect) => self.carry_out(&link, hosts, instance, effect)?,
+                    Some(effect) => {
+                        self.carry_out(&link, (hosts, forks), instance, effect)?;
+                    }
                     None => return Ok(true),
                 },
                 happening = hosts.next() => hosts.handle(happening)?,
+                Some(death) = forks.next() => forks.died(&death),
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
@@ -205,7 +217,7 @@ impl Dispatcher {
     fn carry_out(
         &self,
         link: &Link,
-        hosts: &mut Hosts,
+        (hosts, forks): (&mut Hosts, &mut Forks),
         keeper: Uuid,
         effect: Effect,
     ) -> Result<(), EngineError> {
@@ -214,7 +226,7 @@ impl Dispatcher {
                 let lease = task.state.lease().copied().filter(|lease| lease.keeper == keeper);
                 // Claimed for a former keeper: settled as lost when this one came.
                 let Some(lease) = lease else { return Ok(()) };
-                self.spawn(link, hosts, &task, lease.attempt)?;
+                self.spawn(link, (hosts, forks), &task, lease.attempt)?;
             }
             Effect::Stop { task, attempt, grace, drain } => {
                 if hosts.stop(task, attempt, grace)? {
@@ -247,7 +259,10 @@ impl Dispatcher {
                     callbacks.tell(url, report::told(&task));
                 }
             }
-            Effect::AppsChanged => hosts.reconcile()?,
+            Effect::AppsChanged => {
+                hosts.reconcile()?;
+                forks.reconcile();
+            }
         }
         Ok(())
     }
@@ -255,18 +270,26 @@ impl Dispatcher {
     fn spawn(
         &self,
         link: &Link,
-        hosts: &mut Hosts,
+        (hosts, forks): (&mut Hosts, &mut Forks),
         task: &Task,
         attempt: AttemptNumber,
     ) -> Result<(), EngineError> {
-        let shared = plan::defined(&self.engine, task)
-            .filter(|(_, found)| matches!(found.runner, Runner::Loop | Runner::Thread));
-        let prepared = match shared {
-            Some((revision, definition)) => match plan::arguments(&self.engine, task) {
-                Ok(arguments) => return hosts.spawn(task, (revision, &definition), arguments),
-                Err(error) => Err(error),
-            },
-            None => self.surroundings.plan(&self.engine, task, attempt),
+        let defined = plan::defined(&self.engine, task);
+        let prepared = match defined {
+            Some((revision, definition))
+                if matches!(definition.runner, Runner::Loop | Runner::Thread) =>
+            {
+                match plan::arguments(&self.engine, task) {
+                    Ok(arguments) => return hosts.spawn(task, (revision, &definition), arguments),
+                    Err(error) => Err(error),
+                }
+            }
+            Some((revision, definition)) if definition.runner == Runner::Process => {
+                let fork = forks.server_of(&task.spec.app, &revision);
+                let plan = self.surroundings.plan(&self.engine, task, attempt);
+                plan.map(|plan| Plan { fork, ..plan })
+            }
+            Some(_) | None => self.surroundings.plan(&self.engine, task, attempt),
         };
         match prepared {
             Ok(plan) => {

@@ -82,6 +82,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/callback.rs",
         "capsuled/src/daemon.rs",
         "capsuled/src/deploying/mod.rs",
+        "capsuled/src/dispatcher/forks.rs",
         "capsuled/src/dispatcher/mod.rs",
         "capsuled/src/dispatcher/hosts/",
         "capsuled/src/engine/mod.rs",
