@@ -223,8 +223,9 @@ def leave(code):
 
 def serve():
     """Imports the app once and forks a child for each request until the socket is closed."""
-    control = socket.socket(fileno=int(os.environ["CAPSULE_FORK_FD"]))
-    control.set_inheritable(False)
+    given = int(os.environ["CAPSULE_FORK_FD"])
+    control = socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, GATE))
+    os.close(given)
     # The descriptor of events in children must not be one that the app opens now.
     if not os.path.exists("/proc/self/fd/3"):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 3)
@@ -243,12 +244,22 @@ def serve():
     gc.collect()
     gc.freeze()
     control.send(line({"ready": True, "threads": threads}))
+    try:
+        return fork_all(control, entry, kept)
+    except (BrokenPipeError, ConnectionResetError):
+        # Nobody asks any more.
+        return 0
+
+
+def fork_all(control, entry, kept):
+    """Forks a child for each request, and one ahead when nobody waits."""
     spare = None
     while True:
         if spare is None and not select.select((control,), (), (), 0)[0]:
             # Nobody waits: fork the next child ahead. If that fails, the request tries again.
             with contextlib.suppress(OSError):
                 spare = Spare(entry, kept)
+                control.send(line({"spare": spare.pid}))
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
             return 0

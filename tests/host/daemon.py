@@ -209,8 +209,15 @@ class Forks:
         options = {"pass_fds": [theirs.fileno()], "stdout": None, "stderr": None} | options
         self.started = Started("forks", source, env=env, daemon=daemon, **options)
         theirs.close()
-        self.ready = json.loads(self.ours.recv(1 << 20))
+        self.ready = self.hear()
         self.count = 0
+
+    def hear(self):
+        """The next word, but for those about children that were forked ahead."""
+        while True:
+            word = json.loads(self.ours.recv(1 << 20))
+            if "spare" not in word:
+                return word
 
     def fork(self, task, kwargs=None, env=None, gate=True):
         return Child(self, task, kwargs or {}, env or {}, gate)
@@ -237,7 +244,7 @@ class Child:
         theirs = [null, pipes[0][1], pipes[1][1], pipes[2][1], pipes[3][0]]
         self.began = time.monotonic()
         socket.send_fds(forks.ours, [json.dumps(request).encode()], theirs)
-        self.answer = json.loads(forks.ours.recv(1 << 20))
+        self.answer = forks.hear()
         for descriptor in theirs:
             os.close(descriptor)
         self.out, self.err, self.event, self.gate = pipes[0][0], pipes[1][0], pipes[2][0], pipes[3][1]

@@ -4,6 +4,7 @@
 //! verdict is acknowledged to the keeper only after the engine said that it is durable, and an
 //! attempt goes only to the keeper for which it was claimed.
 
+mod forks;
 mod heard;
 mod hosts;
 mod plan;
@@ -24,6 +25,7 @@ use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use self::forks::Forks;
 use self::hosts::Hosts;
 pub use self::hosts::{Caller, Calls, HostParts, NoCalls};
 use self::plan::PlanError;
@@ -38,6 +40,7 @@ use self::stock::StockRunners;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::jail::Plan;
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
 use crate::runner::link::{Link, LinkError, Session};
@@ -100,6 +103,7 @@ impl Dispatcher {
         let mut shared = Shared {
             hosts: Hosts::new(parts.hosts, with(), python(), Arc::clone(&self.logs)),
             stock: StockRunners::new(parts.stock, with(), python()),
+            forks: Forks::new(with(), python()),
         };
         let mut pause = AGAIN;
         loop {
@@ -178,6 +182,7 @@ impl Dispatcher {
             self.ended(&ended)?;
         }
         shared.reconcile()?;
+        shared.forks.connected(&welcome);
         let mut batch = Vec::new();
         loop {
             tokio::select! {
@@ -272,7 +277,10 @@ impl Dispatcher {
     ) -> Result<(), EngineError> {
         let prepared = match shared.spawn(&self.engine, task) {
             Ok(true) => return Ok(()),
-            Ok(false) => self.surroundings.plan(&self.engine, task, attempt),
+            Ok(false) => self
+                .surroundings
+                .plan(&self.engine, task, attempt)
+                .map(|plan| Plan { fork: shared.fork(&self.engine, task), ..plan }),
             Err(Refusal::Engine(error)) => return Err(error),
             Err(Refusal::Plan(error)) => Err(error),
         };

@@ -65,6 +65,13 @@ impl PythonSurroundings {
         Ok(python_plan(of, environment, &argv))
     }
 
+    /// The plan of a server that forks attempts.
+    pub(super) fn forks_plan(&self, of: Of<'_>) -> io::Result<Plan> {
+        // It speaks to nobody but the keeper, so it gets no word.
+        let environment = self.environment(of)?;
+        Ok(Plan { fork_server: true, ..self.plan(of, environment, "forks") })
+    }
+
     /// Turns the plan of an attempt into that of one in Python.
     pub(super) fn attempt_plan(
         &self,

@@ -6,11 +6,13 @@ use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Span;
 
+use super::forks::{self, Forks};
 use super::hosts::{self, HostParts, Hosts};
 use super::plan::{self, PlanError};
 use super::stock::{self, StockParts, StockRunners};
 use crate::apps::{Definition, Revision, Runner};
 use crate::engine::{Engine, EngineError, KnownAttempt};
+use crate::jail::Fork;
 
 /// What runs Python apps is made with.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct PythonParts {
 pub(super) struct Shared {
     pub(super) hosts: Hosts,
     pub(super) stock: StockRunners,
+    pub(super) forks: Forks,
 }
 
 /// What [`Shared::next`] gives.
@@ -33,6 +36,7 @@ pub(super) struct Shared {
 pub(super) enum Happening {
     Host(hosts::Happening),
     Stock(stock::Happening),
+    ForksDied(forks::Death),
 }
 
 impl Shared {
@@ -41,6 +45,7 @@ impl Shared {
         tokio::select! {
             happening = self.hosts.next() => Happening::Host(happening),
             happening = self.stock.next() => Happening::Stock(happening),
+            Some(death) = self.forks.next() => Happening::ForksDied(death),
         }
     }
 
@@ -49,7 +54,20 @@ impl Shared {
         match happening {
             Happening::Host(happening) => self.hosts.handle(happening),
             Happening::Stock(happening) => self.stock.handle(happening),
+            Happening::ForksDied(death) => {
+                self.forks.died(&death);
+                Ok(())
+            }
         }
+    }
+
+    /// The warm server to fork an attempt from, should it be one that can be.
+    pub(super) fn fork(&mut self, engine: &Engine, task: &Task) -> Option<Fork> {
+        let (revision, definition) = plan::defined(engine, task)?;
+        if definition.runner != Runner::Process {
+            return None;
+        }
+        self.forks.server_of(&task.spec.app, &revision)
     }
 
     /// Gives a claimed attempt to whom its definition names. False: it has its own process.
@@ -116,6 +134,7 @@ impl Shared {
     /// Starts and ends them as the apps in force need.
     pub(super) fn reconcile(&mut self) -> Result<(), EngineError> {
         self.hosts.reconcile()?;
+        self.forks.reconcile();
         self.stock.reconcile()
     }
 }

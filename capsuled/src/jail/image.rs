@@ -69,7 +69,9 @@ impl Image {
         }
         let path = c_string(path.as_os_str().as_bytes())?;
         let mut env = plan.env.iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
-        if plan.event_fd {
+        if plan.fork_server {
+            env.push(c"CAPSULE_FORK_FD=3".to_owned());
+        } else if plan.event_fd {
             env.push(c"CAPSULE_EVENT_FD=3".to_owned());
         }
         let mut shell_argv = vec![c"/bin/sh".to_owned(), path.clone()];

@@ -15,7 +15,7 @@ mod sweep;
 
 pub use clone::{CannotStart, Spawner, Stdio};
 pub use image::Image;
-pub use plan::{Level, LogCapsPlan, Plan, Rlimit, Step};
+pub use plan::{Fork, Level, LogCapsPlan, Plan, Rlimit, Step};
 pub use pool::{Pool, Start};
 pub use reaper::{Note, Order, Reaper, Usage};
 pub use sweep::{Swept, kill_children};

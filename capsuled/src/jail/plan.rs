@@ -43,6 +43,21 @@ pub struct Plan {
     /// How strongly the attempt is separated from the rest.
     #[prost(enumeration = "Level", tag = "13")]
     pub level: i32,
+    /// Start it as a fork of this server, where that can be done.
+    #[prost(message, optional, tag = "14")]
+    pub fork: Option<Fork>,
+    /// It is a fork server: it gets a socket as descriptor 3, named in `CAPSULE_FORK_FD`, instead of
+    /// that for events.
+    #[prost(bool, tag = "15")]
+    pub fork_server: bool,
+}
+
+/// Names a fork server.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Fork {
+    /// The task number in the key of its process, whose attempt is 1.
+    #[prost(uint64, tag = "1")]
+    pub server: u64,
 }
 
 impl std::fmt::Debug for Plan {

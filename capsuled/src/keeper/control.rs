@@ -34,6 +34,7 @@ use super::{
     guard,
     home::{Home, Registry},
     life::attempt::{Attempt, Body, Told},
+    life::fork::{Forks, Mover},
     session::Peer,
     wire::{Key, StopWhy},
     writer::Writer,
@@ -54,12 +55,16 @@ pub(super) enum Token {
     Signals,
     Guard,
     Bell,
+    /// Forked processes were moved into their cgroups.
+    Moved,
     Peer(u64),
     /// Slot of the attempt, and which of its pipes.
     Pipe(u64, usize),
     /// The attempt's cgroup has become empty.
     Group(u64),
     Reaper(u64),
+    /// Slot of a fork server.
+    Fork(u64),
 }
 
 impl Token {
@@ -74,10 +79,12 @@ impl Token {
             Self::Signals => 1,
             Self::Guard => 2,
             Self::Bell => 3,
+            Self::Moved => 4,
             Self::Pipe(slot, stream) => slot << 3 | stream as u64,
             Self::Group(slot) => slot << 3 | 3,
             Self::Reaper(slot) => slot << 3 | 4,
             Self::Peer(slot) => slot << 3 | 5,
+            Self::Fork(slot) => slot << 3 | 6,
         }
     }
 
@@ -86,10 +93,12 @@ impl Token {
             (0, 0) => Self::Listener,
             (0, 1) => Self::Signals,
             (0, 2) => Self::Guard,
+            (0, 4) => Self::Moved,
             (0, _) => Self::Bell,
             (slot, 3) => Self::Group(slot),
             (slot, 4) => Self::Reaper(slot),
             (slot, 5) => Self::Peer(slot),
+            (slot, 6) => Self::Fork(slot),
             (slot, stream) => Self::Pipe(slot, (stream & 3) as usize),
         }
     }
@@ -114,8 +123,9 @@ pub(super) struct Control {
     pub(super) attempts: HashMap<u64, Attempt>,
     pub(super) keys: HashMap<Key, u64>,
     pub(super) pids: HashMap<Pid, u64>,
-    alarms: BTreeSet<(Instant, u64)>,
-    last_slot: u64,
+    pub(super) forks: Forks,
+    pub(super) alarms: BTreeSet<(Instant, u64)>,
+    pub(super) last_slot: u64,
     pub(super) peers: HashMap<u64, Peer>,
     pub(super) session: Option<u64>,
     pub(super) epoch: u64,
@@ -184,6 +194,7 @@ impl Control {
             Pool::new((soft, hard)).map_err(|e| KeeperError::io("starting threads", none, e))?;
         let writer =
             Writer::start().map_err(|e| KeeperError::io("starting the writer", none, e))?;
+        let mover = Mover::start().map_err(|e| KeeperError::io("starting the mover", none, e))?;
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("making an epoll"))?;
         let spare = null.try_clone().ok();
@@ -204,6 +215,7 @@ impl Control {
             attempts: HashMap::new(),
             keys: HashMap::new(),
             pids: HashMap::new(),
+            forks: Forks::new(mover),
             alarms: BTreeSet::new(),
             last_slot: 0,
             peers: HashMap::new(),
@@ -220,6 +232,7 @@ impl Control {
         control.watch(control.signals.as_fd(), EpollFlags::EPOLLIN, Token::Signals);
         control.watch(control.guard.as_fd(), EpollFlags::EPOLLIN, Token::Guard);
         control.watch(control.writer.bell.as_fd(), EpollFlags::EPOLLIN, Token::Bell);
+        control.watch(control.forks.mover.bell.as_fd(), EpollFlags::EPOLLIN, Token::Moved);
         Ok(control)
     }
 
@@ -267,6 +280,8 @@ impl Control {
                 self.settle(slot);
             }
             Token::Reaper(slot) => self.hear_reaper(slot),
+            Token::Fork(slot) => self.hear_server(slot),
+            Token::Moved => self.on_moved(),
         }
     }
 
@@ -298,6 +313,8 @@ impl Control {
             }
             if let Some(slot) = self.pids.get(&Pid::from_raw(pid)).copied() {
                 self.on_exit(slot, status, Usage::of(&raw));
+            } else {
+                self.on_child_gone(Pid::from_raw(pid));
             }
         }
         self.kill_strays();
@@ -328,6 +345,7 @@ impl Control {
             return;
         }
         self.quit_by = Some(Instant::now() + FAREWELL);
+        self.forks.give_up();
         let live: Vec<u64> = self.attempts.keys().copied().collect();
         for slot in live {
             self.stop(slot, StopWhy::Drain, Duration::ZERO);

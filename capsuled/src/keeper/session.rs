@@ -108,16 +108,7 @@ impl Control {
         match command {
             Command::Hello(_) => self.refuse(from, "the session is open already"),
             Command::Spawn(spawn) => self.spawn_all(vec![spawn]),
-            Command::Cancel(cancel) => match self.slot_of(cancel.key) {
-                Some(slot) => {
-                    let why = match cancel.why() {
-                        StopWhy::Drain => StopWhy::Drain,
-                        StopWhy::None | StopWhy::Timeout | StopWhy::Cancel => StopWhy::Cancel,
-                    };
-                    self.stop(slot, why, Duration::from_millis(cancel.grace_ms));
-                }
-                None => self.tell(Report::NoSuch(cancel.key)),
-            },
+            Command::Cancel(cancel) => self.cancel(cancel),
             Command::Refresh(refresh) => match self.slot_of(refresh.key) {
                 Some(slot) => {
                     if let Some(attempt) = self.attempts.get_mut(&slot) {
@@ -136,6 +127,19 @@ impl Control {
                 }
             }
             Command::Quit(quit) => self.quit(quit.kill),
+        }
+    }
+
+    fn cancel(&mut self, cancel: wire::Cancel) {
+        let why = match cancel.why() {
+            StopWhy::Drain => StopWhy::Drain,
+            StopWhy::None | StopWhy::Timeout | StopWhy::Cancel => StopWhy::Cancel,
+        };
+        let grace = Duration::from_millis(cancel.grace_ms);
+        match self.slot_of(cancel.key) {
+            Some(slot) => self.stop(slot, why, grace),
+            None if self.stop_pending(cancel.key, why, grace) => {}
+            None => self.tell(Report::NoSuch(cancel.key)),
         }
     }
 

@@ -8,7 +8,9 @@ use crate::jail::{Plan, Step};
 /// Both sides must agree on this number.
 pub const MAJOR: u32 = 1;
 /// Grows with each addition.
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
+/// The first minor version of a keeper that knows fork servers.
+pub const MINOR_OF_FORKS: u32 = 1;
 /// Longest message, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 

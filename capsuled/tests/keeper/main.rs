@@ -5,6 +5,7 @@
 
 mod attempts;
 mod folders;
+mod forks;
 mod harness;
 mod links;
 mod processes;

@@ -1,6 +1,7 @@
 //! The life of an attempt: start, stop, end of the main process, end of the tree, verdict.
 
 pub(in crate::keeper) mod attempt;
+pub(in crate::keeper) mod fork;
 mod start;
 
 use std::{
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Control {
-    fn admit(&mut self, attempt: Attempt) {
+    fn admit(&mut self, attempt: Attempt) -> u64 {
         let slot = self.new_slot();
         for (index, pipe) in attempt.pipes.iter().enumerate() {
             if let Some(pipe) = pipe {
@@ -48,11 +49,13 @@ impl Control {
         self.keys.insert(attempt.key, slot);
         self.attempts.insert(slot, attempt);
         self.set_alarm(slot);
+        slot
     }
 
     /// Begins to stop an attempt, or shortens the grace of one being stopped.
     pub(in crate::keeper) fn stop(&mut self, slot: u64, why: StopWhy, grace: Duration) {
         self.look_for_end(slot);
+        self.server_gone(slot);
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let kill_at = Instant::now() + grace;
         if attempt.exit.is_some() {
@@ -116,6 +119,7 @@ impl Control {
 
     /// The main process was waited for.
     pub(in crate::keeper) fn on_exit(&mut self, slot: u64, status: i32, usage: Usage) {
+        self.server_gone(slot);
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let now = Instant::now();
         attempt.usage = usage;
@@ -318,7 +322,7 @@ impl Control {
 
     /// Does what its time has come for.
     pub(in crate::keeper) fn on_alarm(&mut self, slot: u64) {
-        let Some(attempt) = self.attempts.get_mut(&slot) else { return };
+        let Some(attempt) = self.attempts.get_mut(&slot) else { return self.on_fork_alarm(slot) };
         attempt.alarm = None;
         let grace = attempt.grace;
         match (&attempt.exit, &attempt.stop) {
@@ -352,7 +356,12 @@ fn terminate(attempt: &Attempt) {
     }
     for signal in [Signal::SIGTERM, Signal::SIGCONT] {
         // The main process was not waited for, so the group is still its own.
-        if let Err(error) = killpg(attempt.pid, signal) {
+        let sent = match killpg(attempt.pid, signal) {
+            // A forked child that has not come to lead its group yet.
+            Err(Errno::ESRCH) => kill(attempt.pid, signal),
+            sent => sent,
+        };
+        if let Err(error) = sent {
             tracing::warn!(%error, %signal, "cannot signal an attempt");
         }
     }

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::Pid;
+use nix::{
+    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+    unistd::Pid,
+};
 
 use super::attempt::{Attempt, Body, Output, Told, make_pipes, stdin_of};
 use super::{after, started};
@@ -21,40 +24,64 @@ use crate::{
 };
 
 /// An attempt with everything it needs, not started yet.
-struct Prepared {
-    key: Key,
-    plan: Plan,
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) key: Key,
+    pub(super) plan: Plan,
     image: Image,
     pipes: Pipes,
     ends: Ends,
-    input: Option<OwnedFd>,
+    pub(super) input: Option<OwnedFd>,
+    /// Our end of a fork server's socket.
+    socket: Option<OwnedFd>,
 }
 
 /// An attempt that is being started; what its program is given stays open until that is done.
-struct Unstarted {
+pub(super) struct Unstarted {
     key: Key,
     plan: Plan,
     pipes: Pipes,
+    socket: Option<OwnedFd>,
     _given: (Ends, Option<OwnedFd>),
 }
 
 /// The program's ends of its pipes.
+#[derive(Debug)]
 struct Ends(Pipes);
 
 impl Prepared {
     fn new(key: Key, plan: Plan) -> Result<Self, CannotStart> {
         let image = Image::new(&plan)?;
-        let (pipes, ends) = make_pipes(plan.event_fd)?;
+        let (pipes, mut ends) = make_pipes(plan.event_fd && !plan.fork_server)?;
         let input = plan.stdin.as_deref().map(stdin_of).transpose()?;
-        Ok(Self { key, plan, image, pipes, ends: Ends(ends), input })
+        let mut socket = None;
+        if plan.fork_server {
+            let (ours, theirs) = fork_socket()?;
+            socket = Some(ours);
+            if let Some(third) = ends.last_mut() {
+                *third = Some(theirs);
+            }
+        }
+        Ok(Self { key, plan, image, pipes, ends: Ends(ends), input, socket })
+    }
+
+    fn stdio(&self, null: &OwnedFd) -> Stdio {
+        let ends = self.ends.0.each_ref();
+        let [output, errors, events] = ends.map(|end| end.as_ref().map_or(-1, raw));
+        Stdio { fds: [raw(self.input.as_ref().unwrap_or(null)), output, errors, events] }
+    }
+
+    /// Descriptors of output, errors and events for the program.
+    pub(super) fn fds(&self, null: &OwnedFd) -> [RawFd; 3] {
+        self.ends.0.each_ref().map(|end| raw(end.as_ref().unwrap_or(null)))
     }
 }
 
-impl Ends {
-    fn stdio(&self, input: &OwnedFd) -> Stdio {
-        let [output, errors, events] = self.0.each_ref().map(|end| end.as_ref().map_or(-1, raw));
-        Stdio { fds: [raw(input), output, errors, events] }
-    }
+/// The socket of a fork server: our end and its own.
+fn fork_socket() -> Result<(OwnedFd, OwnedFd), CannotStart> {
+    let failed = |errno| CannotStart::no_room(errno, "making a socket for a fork server");
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(failed)
 }
 
 fn raw(fd: &OwnedFd) -> RawFd {
@@ -62,7 +89,14 @@ fn raw(fd: &OwnedFd) -> RawFd {
 }
 
 impl Unstarted {
-    fn started(
+    /// Without what only a program of its own needs.
+    pub(super) fn new(one: Prepared) -> (Self, Image) {
+        let Prepared { key, plan, image, pipes, ends, input, socket } = one;
+        let given = (ends, input);
+        (Self { key, plan, pipes, socket, _given: given }, image)
+    }
+
+    pub(super) fn started(
         self,
         pid: Pid,
         body: Body,
@@ -106,13 +140,19 @@ impl Control {
                     None => Report::Started(started(attempt)),
                 };
                 self.tell(report);
-            } else if !prepared.iter().any(|other| other.key == key) {
-                match Prepared::new(key, plan) {
-                    Ok(one) => prepared.push(one),
+            } else if !self.forks.awaits(key) && !prepared.iter().any(|other| other.key == key) {
+                match Prepared::new(key, plan).map(|one| self.fork(one)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(one)) => prepared.push(one),
                     Err(failure) => self.tell_failure(key, failure),
                 }
             }
         }
+        self.start_fresh(prepared);
+    }
+
+    /// Starts a program for each.
+    pub(super) fn start_fresh(&mut self, prepared: Vec<Prepared>) {
         let mut grouped = Vec::new();
         for one in prepared {
             match self.cgroups.as_mut().and_then(|base| base.make().ok()) {
@@ -127,19 +167,24 @@ impl Control {
         let (mut waiting, mut starts) = (Vec::new(), Vec::new());
         let (began, began_us) = (Instant::now(), now_us());
         for (one, leaf) in grouped {
-            let Prepared { key, plan, image, pipes, ends, input } = one;
-            let stdio = ends.stdio(input.as_ref().unwrap_or(&self.null));
+            let stdio = one.stdio(&self.null);
+            let (one, image) = Unstarted::new(one);
             starts.push(Start { image, stdio, cgroup: leaf.dir() });
-            waiting.push((leaf, Unstarted { key, plan, pipes, _given: (ends, input) }));
+            waiting.push((leaf, one));
         }
         let results = self.pool.start_all(&mut self.spawner, starts);
-        for ((leaf, one), result) in waiting.into_iter().zip(results) {
+        for ((leaf, mut one), result) in waiting.into_iter().zip(results) {
             match result {
                 Ok(pid) => {
+                    let no_new_privs = one.plan.no_new_privs;
+                    let socket = one.socket.take();
                     let body = Body::Cgroup { leaf, watched: false };
                     let attempt = one.started(pid, body, Attribution::Cgroup, (began, began_us));
                     self.tell(Report::Started(started(&attempt)));
-                    self.admit(attempt);
+                    let slot = self.admit(attempt);
+                    if let Some(socket) = socket {
+                        self.add_server(slot, socket, no_new_privs);
+                    }
                 }
                 Err(failure) => {
                     if let Some(base) = &self.cgroups {
@@ -160,19 +205,18 @@ impl Control {
     }
 
     fn start_with_reaper(&mut self, one: Prepared) {
-        let Prepared { key, plan, image, pipes, ends, input } = one;
-        let stdio = ends.stdio(input.as_ref().unwrap_or(&self.null));
+        let stdio = one.stdio(&self.null);
+        let (one, image) = Unstarted::new(one);
         let began = (Instant::now(), now_us());
         match Reaper::start(&self.spawner, &image, stdio) {
             Ok((reaper, pid)) => {
                 self.registry.add(reaper.pid);
                 self.registry.add(pid);
-                let one = Unstarted { key, plan, pipes, _given: (ends, input) };
                 let attempt = one.started(pid, Body::Reaper(reaper), Attribution::Reaper, began);
                 self.tell(Report::Started(started(&attempt)));
                 self.admit(attempt);
             }
-            Err(failure) => self.tell_failure(key, failure),
+            Err(failure) => self.tell_failure(one.key, failure),
         }
     }
 
