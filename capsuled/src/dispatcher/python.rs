@@ -54,12 +54,6 @@ impl PythonSurroundings {
         ] {
             environment.set(name, value);
         }
-        // Our own host reads it itself; this runner does not.
-        for (name, value) in dotenv(Path::new(dir)) {
-            if environment.get(&name).is_none() {
-                environment.set(&name, value);
-            }
-        }
         let entry = format!("{module}:{symbol}");
         let argv = [interpreter.as_str(), "-u", "-m", "cpsl.runner", &entry];
         Ok(python_plan(of, environment, &argv))
@@ -108,7 +102,8 @@ impl PythonSurroundings {
         environment.set("CAPSULE_HOST_TOKEN", token);
     }
 
-    /// What all code of an app finds. `.env` is read by the host itself, in the app's folder.
+    /// What all code of an app finds. A copy of a project has no `.env`, so it is read in the
+    /// project itself, at each start.
     fn environment(&self, of: Of<'_>) -> io::Result<Environment> {
         let Of { app, revision, python } = of;
         let mut environment = Environment::default();
@@ -148,6 +143,11 @@ impl PythonSurroundings {
             ("CAPSULE_SYNC_TASKS", if threads { "thread" } else { "process" }.to_owned()),
         ] {
             environment.set(name, value);
+        }
+        for (name, value) in dotenv(Path::new(&python.source)) {
+            if environment.get(&name).is_none() {
+                environment.set(&name, value);
+            }
         }
         Ok(environment)
     }

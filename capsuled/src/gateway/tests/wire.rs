@@ -196,3 +196,83 @@ async fn a_message_reaches_a_stock_runner() {
     assert_eq!(chat.events.recv().await.unwrap(), ended);
     served.end().await;
 }
+
+#[tokio::test]
+async fn a_tick_goes_to_a_runner_that_listens_and_that_is_all() {
+    let mut served = Served::new().await;
+    let gateway = served.bench.gateway.clone();
+    let token = gateway.new_token("leads", 1);
+    let mut runner = RunnerServiceClient::new(served.channel.clone());
+    let (name, tick) = ("hourly_sync".to_owned(), true);
+    let (task, attempt) = (TaskId(7), AttemptNumber(1));
+    let run = StockTask { task, attempt, name, tick, ..StockTask::default() };
+    gateway.deliver_stock("leads", 1, run);
+    assert!(served.bench.wanted.reports.try_recv().is_err(), "nobody listens yet");
+    let mut stream =
+        runner.recv(with(&token, sdk::RecvRequest::default())).await.unwrap().into_inner();
+    let Some(Payload::Schedule(tick)) = stream.message().await.unwrap().unwrap().payload else {
+        panic!("something else was delivered");
+    };
+    assert_eq!(tick.schedule_name, "hourly_sync");
+    let report = served.bench.wanted.reports.recv().await.unwrap();
+    assert!(matches!(report.event, StockEvent::Delivered), "{report:?}");
+    assert!(!gateway.forget_stock(task, attempt), "it is forgotten already");
+    let listening = |open| Listening { token: token.clone(), open };
+    assert_eq!(served.bench.wanted.streams.recv().await.unwrap(), listening(true));
+    drop(stream);
+    assert_eq!(served.bench.wanted.streams.recv().await.unwrap(), listening(false));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn an_adopted_attempt_is_heard_of_once_and_told_to_stop() {
+    let mut served = Served::new().await;
+    let (task, attempt) = claimed(&served.bench).await;
+    let gateway = served.bench.gateway.clone();
+    let token = gateway.new_token("leads", 1);
+    gateway.adopt_stock("leads", 1, task, attempt);
+    let mut tasks = TaskServiceClient::new(served.channel.clone());
+    let beat = sdk::TaskHeartbeatRequest { task_id: task.to_string(), ..Default::default() };
+    for stop in [false, false, true] {
+        if stop {
+            gateway.stop_stock(task, attempt);
+        }
+        let reply = tasks.task_heartbeat(with(&token, beat.clone())).await.unwrap();
+        assert_eq!(reply.into_inner().cancelled, stop);
+    }
+    let alive = served.bench.wanted.reports.try_recv().unwrap();
+    assert!(matches!(alive.event, StockEvent::Alive), "{alive:?}");
+    let status = sdk::TaskStatus::Cancelled.into();
+    let task_id = task.to_string();
+    let done = sdk::CompleteTaskRequest { task_id, status, ..Default::default() };
+    let telling = tokio::spawn(async move { tasks.complete_task(with(&token, done)).await });
+    let event = served.bench.wanted.reports.recv().await.unwrap().event;
+    assert!(matches!(event, StockEvent::Ended { told: true, .. }), "{event:?}");
+    drop(event);
+    assert!(telling.await.unwrap().unwrap().into_inner().ok);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_cannot_be_claimed() {
+    let served = Served::new().await;
+    let (task, attempt) = claimed(&served.bench).await;
+    let gateway = served.bench.gateway.clone();
+    let token = gateway.new_token("leads", 1);
+    let mut runner = RunnerServiceClient::new(served.channel.clone());
+    let mut tasks = TaskServiceClient::new(served.channel.clone());
+    let mut stream =
+        runner.recv(with(&token, sdk::RecvRequest::default())).await.unwrap().into_inner();
+    let claim = sdk::ClaimTaskRequest { task_id: task.to_string(), ..Default::default() };
+    for (taken_back, ok) in [(true, false), (false, true)] {
+        gateway.deliver_stock("leads", 1, stock(task, attempt));
+        assert!(stream.message().await.unwrap().is_some());
+        if taken_back {
+            assert!(gateway.forget_stock(task, attempt));
+        }
+        let reply = tasks.claim_task(with(&token, claim.clone())).await.unwrap();
+        assert_eq!(reply.into_inner().ok, ok);
+    }
+    assert!(!gateway.forget_stock(task, attempt), "it has begun");
+    served.end().await;
+}

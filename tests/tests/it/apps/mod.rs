@@ -14,9 +14,10 @@ use serde_json::Value;
 
 /// A home with a daemon and an app of the real SDK deployed.
 struct Deployed {
+    /// Ends before its home, or it would start another keeper there.
+    daemon: Option<Daemon>,
     home: Home,
     python: PathBuf,
-    daemon: Option<Daemon>,
 }
 
 impl Deployed {
@@ -38,7 +39,7 @@ impl Deployed {
         if let Some(settings) = settings {
             fs::write(home.path("app/capsule.toml"), settings).unwrap();
         }
-        let deployed = Self { home, python, daemon: Some(daemon) };
+        let deployed = Self { daemon: Some(daemon), home, python };
         deployed.deploy(code).exits(0);
         Some(deployed)
     }

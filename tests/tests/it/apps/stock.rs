@@ -202,7 +202,7 @@ if "CAPSULE_GATEWAY_HOST" in os.environ:
 }
 
 #[test]
-fn a_runner_of_a_class_is_given_the_projects_environment() {
+fn a_class_runs_too_and_is_given_the_projects_environment() {
     let code = r#"
 import os
 
@@ -213,7 +213,7 @@ app = cpsl.App("shop")
 
 @app.cls(image=cpsl.Image(), secrets=["TOKEN"])
 class Shop:
-    @app.task()
+    @cpsl.task()
     async def tell(self):
         names = ["FROM_DOTENV", "TOKEN", "CAPSULE_VERSION_ID", "CAPSULE_APP_ID"]
         raise ValueError(" ".join(os.environ.get(name, "-") for name in names))
