@@ -193,7 +193,7 @@ if "CAPSULE_GATEWAY_HOST" in os.environ:
     raise RuntimeError("no database")
 "#;
     let Some(app) = Deployed::stock(&format!("{broken}{TRIALS}")) else { return };
-    let task = app.home.ended(app.home.submit(["hopeless"]));
+    let task = app.home.ended(app.waits("wait", "one").0);
     let reason = task["reason"].as_str().unwrap();
     assert!(
         reason.contains("the app cannot be served") && reason.contains("no database"),
