@@ -13,8 +13,8 @@ use crate::daemon::{Client, Daemon, STILL, connect};
 use crate::report::Line;
 use crate::sample::{Sample, rate};
 
-const APP: &str = include_str!("python/app.py");
-const BARE: &str = include_str!("python/bare.py");
+const APP: &str = include_str!("app.py");
+const BARE: &str = include_str!("bare.py");
 /// How long any of it may take: a stock runner is slow.
 const LIMIT: Duration = Duration::from_secs(120);
 
