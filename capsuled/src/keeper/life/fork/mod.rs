@@ -77,7 +77,7 @@ impl Forks {
     }
 
     /// This attempt waits for its server.
-    pub(super) fn awaits(&self, key: Key) -> bool {
+    pub(super) fn has(&self, key: Key) -> bool {
         self.pending.values().any(|pending| pending.one.key == key)
     }
 
@@ -95,14 +95,14 @@ impl Control {
     }
 
     /// Asks the server of an attempt's plan for it; gives back one that is to start afresh.
-    pub(super) fn fork(&mut self, one: Prepared) -> Result<(), Prepared> {
-        let Some(fork) = one.plan.fork else { return Err(one) };
+    pub(super) fn fork(&mut self, one: Prepared) -> Option<Prepared> {
+        let Some(fork) = one.plan.fork else { return Some(one) };
         let slot = self.slot_of(Key { task: fork.server, attempt: 1 });
         let server = slot.and_then(|slot| Some((slot, self.forks.servers.get(&slot)?)));
         let fits = |server: &Server| server.ready && server.no_new_privs == one.plan.no_new_privs;
         let Some((slot, server)) = server.filter(|(_, server)| fits(server)) else {
             tracing::debug!(task = one.key.task, "no fork server: the attempt starts afresh");
-            return Err(one);
+            return Some(one);
         };
         let id = self.last_slot + 1;
         let gate = request(id, &one.plan).and_then(|request| {
@@ -114,13 +114,13 @@ impl Control {
         });
         let Some(gate) = gate else {
             tracing::warn!(task = one.key.task, "the fork server cannot be asked");
-            return Err(one);
+            return Some(one);
         };
         let (id, until) = (self.new_slot(), Instant::now() + ANSWER);
         let pending = Pending { server: slot, one, gate, pid: None, stop: None, until };
         self.forks.pending.insert(id, pending);
         self.alarms.insert((until, id));
-        Ok(())
+        None
     }
 
     /// Takes what a server has to tell.
