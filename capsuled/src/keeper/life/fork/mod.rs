@@ -129,7 +129,7 @@ impl Control {
             let Some(server) = self.forks.servers.get_mut(&slot) else { return };
             match server.hear() {
                 Ok(Some(word)) => {
-                    server.ready |= word.ready == Some(true);
+                    server.ready |= word.ready == Some(true) || word.pid.is_some();
                     if word.ready == Some(false) {
                         tracing::warn!(why = word.why, "a fork server cannot serve");
                     }
@@ -283,6 +283,12 @@ impl Control {
 
     /// The time of an attempt that waits for its server is over.
     pub(super) fn on_fork_alarm(&mut self, id: u64) {
+        let pending = self.forks.pending.get(&id);
+        let silent = pending.filter(|pending| pending.pid.is_none()).map(|pending| pending.server);
+        if let Some(server) = silent.and_then(|slot| self.forks.servers.get_mut(&slot)) {
+            // Until it speaks again the next ones need not wait for it.
+            server.ready = false;
+        }
         self.start_afresh(id, "the fork server does not answer");
     }
 
