@@ -140,10 +140,9 @@ impl Control {
                     None => Report::Started(started(attempt)),
                 };
                 self.tell(report);
-            } else if !self.forks.awaits(key) && !prepared.iter().any(|other| other.key == key) {
+            } else if !self.forks.has(key) && !prepared.iter().any(|other| other.key == key) {
                 match Prepared::new(key, plan).map(|one| self.fork(one)) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(one)) => prepared.push(one),
+                    Ok(afresh) => prepared.extend(afresh),
                     Err(failure) => self.tell_failure(key, failure),
                 }
             }

@@ -1,6 +1,7 @@
 //! Apps written for the real SDK, on the whole product.
 
 mod faults;
+mod forks;
 mod host;
 mod seed;
 mod stock;

@@ -77,7 +77,7 @@ impl Forks {
     }
 
     /// This attempt waits for its server.
-    pub(super) fn awaits(&self, key: Key) -> bool {
+    pub(super) fn has(&self, key: Key) -> bool {
         self.pending.values().any(|pending| pending.one.key == key)
     }
 
@@ -95,14 +95,14 @@ impl Control {
     }
 
     /// Asks the server of an attempt's plan for it; gives back one that is to start afresh.
-    pub(super) fn fork(&mut self, one: Prepared) -> Result<(), Prepared> {
-        let Some(fork) = one.plan.fork else { return Err(one) };
+    pub(super) fn fork(&mut self, one: Prepared) -> Option<Prepared> {
+        let Some(fork) = one.plan.fork else { return Some(one) };
         let slot = self.slot_of(Key { task: fork.server, attempt: 1 });
         let server = slot.and_then(|slot| Some((slot, self.forks.servers.get(&slot)?)));
         let fits = |server: &Server| server.ready && server.no_new_privs == one.plan.no_new_privs;
         let Some((slot, server)) = server.filter(|(_, server)| fits(server)) else {
             tracing::debug!(task = one.key.task, "no fork server: the attempt starts afresh");
-            return Err(one);
+            return Some(one);
         };
         let id = self.last_slot + 1;
         let gate = request(id, &one.plan).and_then(|request| {
@@ -114,13 +114,13 @@ impl Control {
         });
         let Some(gate) = gate else {
             tracing::warn!(task = one.key.task, "the fork server cannot be asked");
-            return Err(one);
+            return Some(one);
         };
         let (id, until) = (self.new_slot(), Instant::now() + ANSWER);
         let pending = Pending { server: slot, one, gate, pid: None, stop: None, until };
         self.forks.pending.insert(id, pending);
         self.alarms.insert((until, id));
-        Ok(())
+        None
     }
 
     /// Takes what a server has to tell.
@@ -129,7 +129,7 @@ impl Control {
             let Some(server) = self.forks.servers.get_mut(&slot) else { return };
             match server.hear() {
                 Ok(Some(word)) => {
-                    server.ready |= word.ready == Some(true);
+                    server.ready |= word.ready == Some(true) || word.pid.is_some();
                     if word.ready == Some(false) {
                         tracing::warn!(why = word.why, "a fork server cannot serve");
                     }
@@ -283,6 +283,12 @@ impl Control {
 
     /// The time of an attempt that waits for its server is over.
     pub(super) fn on_fork_alarm(&mut self, id: u64) {
+        let pending = self.forks.pending.get(&id);
+        let silent = pending.filter(|pending| pending.pid.is_none()).map(|pending| pending.server);
+        if let Some(server) = silent.and_then(|slot| self.forks.servers.get_mut(&slot)) {
+            // Until it speaks again the next ones need not wait for it.
+            server.ready = false;
+        }
         self.start_afresh(id, "the fork server does not answer");
     }
 

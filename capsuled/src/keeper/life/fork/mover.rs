@@ -34,7 +34,7 @@ impl Mover {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let (moves, inbox) = mpsc::channel::<Move>();
-        let (answers, moved) = mpsc::channel();
+        let (answers, told) = mpsc::channel();
         let ring = Arc::clone(&bell);
         let serve = move || {
             for (pid, folder) in inbox {
@@ -44,7 +44,7 @@ impl Mover {
             }
         };
         thread::Builder::new().name("keeper-mover".to_owned()).spawn(serve)?;
-        Ok(Self { moves, moved, bell })
+        Ok(Self { moves, moved: told, bell })
     }
 
     /// Asks for a move. Without an answer the attempt starts afresh when its time is over.
