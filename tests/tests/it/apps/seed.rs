@@ -55,3 +55,38 @@ fn its_page_is_a_board_and_its_schedule_submits_for_the_system() {
     let history = app.says(&["schedule", "history", "hourly_sync"]);
     assert!(history.contains("completed"), "{history}");
 }
+
+const SLOW: &str = r#"
+import asyncio
+import cpsl
+
+app = cpsl.App("slow", image=cpsl.Image())
+
+@app.task()
+async def five():
+    await asyncio.sleep(5)
+    return "done"
+
+@app.message()
+async def handle(session: cpsl.Session, msg: cpsl.Message):
+    if msg.text == "go":
+        handle = await five.submit()
+        await session.show_task(handle, message="It runs")
+    else:
+        await session.reply("still here")
+"#;
+
+#[test]
+fn a_turn_is_over_while_its_task_runs_and_the_next_one_is_answered() {
+    let Some(app) = Deployed::new(SLOW) else { return };
+    let said = app.says(&["chat", "slow", "--as", "ann", "--once", "go"]);
+    assert!(said.contains("It runs"), "{said}");
+    let task = app.becomes("five", "running");
+    let said = app.says(&["chat", "slow", "--as", "ann", "--session", "last", "--once", "hello"]);
+    assert!(said.trim_end().ends_with("still here"), "{said}");
+    let id = task["id"].to_string();
+    let now = app.json(&["show", &id, "--json"]);
+    assert_eq!(now["status"], "running", "both turns were over before the task: {now}");
+    let ended = app.becomes("five", "completed");
+    assert_eq!(app.json(&["result", &ended["id"].to_string()]), "done");
+}
