@@ -35,8 +35,8 @@ fn sdk() -> anyhow::Result<PathBuf> {
 }
 
 impl Deployed {
-    async fn new(bench: &Bench, stock: bool) -> anyhow::Result<Self> {
-        let daemon = Daemon::start(bench, 4)?;
+    /// Deploys the app to a daemon that was started outside of any runtime.
+    async fn new(daemon: Daemon, stock: bool) -> anyhow::Result<Self> {
         let project = daemon.path().join("app");
         std::fs::create_dir(&project)?;
         std::fs::write(project.join("app.py"), APP)?;
@@ -115,12 +115,13 @@ fn bare(what: &str, count: usize) -> anyhow::Result<f64> {
 
 /// Coroutines in the warm loop, end to end.
 pub(super) fn coroutines(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+    let (ours, theirs) = (Daemon::start(bench, 4)?, Daemon::start(bench, 4)?);
     block_on(async {
         let count = bench.amount(4000, 1000);
-        let mut ours = Deployed::new(bench, false).await?;
+        let mut ours = Deployed::new(ours, false).await?;
         let (mut figure, mut limit) = (Sample::default(), Sample::default());
         let mut stock = Sample::default();
-        let mut theirs = Deployed::new(bench, true).await?;
+        let mut theirs = Deployed::new(theirs, true).await?;
         for _ in 0..bench.rounds().min(5) {
             figure.push(rate(count, ours.run("noop", "{}", count).await?));
             let began = Instant::now();
@@ -140,10 +141,11 @@ pub(super) fn coroutines(bench: &Bench) -> anyhow::Result<Vec<Line>> {
 
 /// Python processes of their own.
 pub(super) fn processes(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+    let (ours, theirs) = (Daemon::start(bench, 4)?, Daemon::start(bench, 4)?);
     block_on(async {
         let count = bench.amount(40, 10);
-        let mut ours = Deployed::new(bench, false).await?;
-        let mut theirs = Deployed::new(bench, true).await?;
+        let mut ours = Deployed::new(ours, false).await?;
+        let mut theirs = Deployed::new(theirs, true).await?;
         let (mut first, mut forks, mut stock) =
             (Sample::default(), Sample::default(), Sample::default());
         let (mut rates, mut stock_rates) = (Sample::default(), Sample::default());
@@ -168,8 +170,9 @@ pub(super) fn processes(bench: &Bench) -> anyhow::Result<Vec<Line>> {
 
 /// From the cancel of a running coroutine to its verdict.
 pub(super) fn cancels(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+    let ours = Daemon::start(bench, 4)?;
     block_on(async {
-        let mut ours = Deployed::new(bench, false).await?;
+        let mut ours = Deployed::new(ours, false).await?;
         let mut figure = Sample::default();
         for _ in 0..bench.amount(40, 10) {
             let ids = ours.client.submit_many(&call("nap", "{}", "default"), 1).await?;
