@@ -46,7 +46,8 @@ fn two_retries_are_three_attempts_with_pauses() {
 fn a_pause_survives_a_killed_daemon() {
     let mut queue = Queue::with(
         "[tasks.fails]\ncommand = [\"sh\", \"-c\", \"echo run >> runs; exit 1\"]\n\
-         retries = 1\nbackoff = \"fixed:4s\"\n",
+         retries = 1\nbackoff = \"fixed:1h\"\n\
+         [tasks.soon]\ncommand = [\"false\"]\nretries = 1\nbackoff = \"fixed:2s\"\n",
     );
     let id = queue.submit("fails");
     let before = queue.until(id, "retry");
@@ -54,12 +55,22 @@ fn a_pause_survives_a_killed_daemon() {
     let after = queue.home.show(id);
     assert_eq!(after["status"], "retry", "{after}");
     assert_eq!(after["due_at"], before["due_at"]);
-    queue.crash();
+    queue.say(&format!("promote {id}")).run().exits(0);
     let task = queue.home.ended(id);
-    assert_eq!(numbers(&task), [1, 2]);
-    assert_eq!(task["failures"], 2);
-    assert!(millis(&task["attempts"][1]["claimed_at"]) >= millis(&before["due_at"]));
+    assert_eq!((numbers(&task), &task["failures"]), (vec![1, 2], &json!(2)));
     assert_eq!(fs::read_to_string(queue.dir().join("runs")).unwrap(), "run\nrun\n");
+
+    // However long the restart takes, the next attempt comes by itself, and not before its time.
+    let soon = queue.submit("soon");
+    wait_for("the first attempt has ended", || {
+        queue.home.show(soon)["attempts"][0]["ended_at"].is_string().then_some(())
+    });
+    queue.crash();
+    let task = queue.home.ended(soon);
+    assert_eq!(numbers(&task), [1, 2]);
+    let [first, second] = [0, 1].map(|index| &task["attempts"][index]);
+    let pause = millis(&second["claimed_at"]) - millis(&first["ended_at"]);
+    assert!(pause >= 1000, "half of the backoff at least: {pause} ms");
 }
 
 #[test]
