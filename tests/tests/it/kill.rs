@@ -93,10 +93,11 @@ fn standing(trees: &BTreeMap<i32, u64>) -> Vec<i32> {
     trees.iter().filter_map(same).collect()
 }
 
-/// The promise is 50 ms for a cancel and a second for a dead keeper; tests share two cores.
+/// The promise is 50 ms for a cancel and a second for a dead keeper; tests share two cores, and a
+/// machine may stand still.
 fn all_fall(what: &str, trees: &BTreeMap<i32, u64>) {
     let what = format!("nothing survives {what}");
-    wait_for_within(&what, Duration::from_secs(5), || standing(trees).is_empty().then_some(()));
+    wait_for_within(&what, Duration::from_secs(20), || standing(trees).is_empty().then_some(()));
 }
 
 #[test]
