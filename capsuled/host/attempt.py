@@ -8,6 +8,7 @@ in a child before its gate opens.
 
 import asyncio
 import atexit
+import collections
 import contextlib
 import contextvars
 import faulthandler
@@ -25,9 +26,9 @@ import time
 import traceback
 
 from capsule_host import trace
-from capsule_host.entry import Refusal, load, load_environment
+from capsule_host.entry import Refusal, adopt, load
 from capsule_host.link import Link, Loop, line
-from capsule_host.output import encoded
+from capsule_host.output import encoded, keep
 
 PROTOCOL = 1
 EVENT_BYTES = 16000
@@ -36,6 +37,8 @@ REQUEST_BYTES = 1 << 20
 NO_GATE, BROKEN = 125, 126
 # The least descriptor of a child's gate: out of the way of those that a task is given.
 GATE = 10
+# Children forked ahead, while requests come as quickly as this; else one.
+AHEAD, BUSY_SECONDS = 4, 0.05
 
 
 class Run:
@@ -44,13 +47,18 @@ class Run:
     def __init__(self, entry):
         from capsule_host import sdk
 
-        self.sdk, self.loop = sdk, Loop.first()
-        self.link = Link("", self.hello, lambda frames: None)
-        Loop.channel = sdk.Channel(self.link, self.context)
-        self.runner = sdk.AppRunner(entry, self.loop, Loop.channel)
+        self.sdk, self.loop, self.link = sdk, None, None
+        Loop.channel = sdk.Channel(None, self.context)
+        self.runner = sdk.AppRunner(entry, None, Loop.channel)
         self.name, self.task, self.number = "", 0, 1
         self.work = self.main = None
         self.terminated = False
+
+    def begin(self):
+        """Makes what no two processes may share."""
+        self.loop = self.runner._loop = Loop.first()
+        self.link = Loop.channel.link = Link("", self.hello, lambda frames: None)
+        return self
 
     def identify(self):
         """Takes from the environment which attempt this is."""
@@ -69,13 +77,13 @@ class Run:
         frame = {"t": "hello", "protocol": PROTOCOL, "role": "attempt", "token": token}
         return line(frame | self.context())
 
-    def warm(self):
-        """Touches what a run will touch: the pages shared with the server are copied ahead."""
-        self.until_done(asyncio.sleep(0))
-        os.environ.update(os.environ)
-        app = self.runner._app_obj
-        for name in dir(app) if app is not None else ():
-            getattr(app, name, None)
+    def rehearse(self):
+        """Goes the way of a run without the app: the pages that this touches are copied ahead."""
+        adopt({**os.environ})
+        if self.runner.boots_alone():
+            self.until_done(self.runner.boot())
+        self.until_done(asyncio.sleep(0), contextvars.copy_context())
+        encoded(json.loads("{}"))
 
     def carry_out(self):
         """Boots the app and runs the task; the exit code, below zero for a signal."""
@@ -177,21 +185,11 @@ def report(error, retry_for=()):
     return 1
 
 
-def keep(value):
-    """Writes the result, all of it or nothing. One that the task itself wrote stands for None."""
-    path = os.environ.get("CAPSULE_RESULT_FILE")
-    if not path or (value == "null" and os.path.exists(path)):
-        return
-    with open(path + ".part", "w", encoding="utf-8", errors="replace") as file:
-        file.write(value)
-    os.replace(path + ".part", path)
-
-
 def main():
     faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        run = Run(load(os.environ.get("CAPSULE_ENTRY", "")))
+        run = Run(load(os.environ.get("CAPSULE_ENTRY", ""))).begin()
     except BaseException as error:
         cause = error.__cause__ if isinstance(error, Refusal) and error.__cause__ else error
         leave(report(cause))
@@ -230,112 +228,131 @@ def serve():
     if not os.path.exists("/proc/self/fd/3"):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 3)
     try:
-        entry = load(os.environ.get("CAPSULE_ENTRY", ""))
-        from capsule_host import sdk  # noqa: F401
-    except Refusal as refusal:
-        control.send(line({"ready": False, "why": str(refusal), "error": refusal.record()}))
+        run = Run(load(os.environ.get("CAPSULE_ENTRY", "")))
+    except Exception as error:
+        record = error.record() if isinstance(error, Refusal) else trace.error_record(error)
+        control.send(line({"ready": False, "why": str(error), "error": record}))
         return 1
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         why = "importing the app starts threads"
         control.send(line({"ready": False, "why": why, "threads": threads}))
         return 0
-    kept = descriptors() - {control.fileno()} | {0, 1, 2, 3}
+    opened = {int(n) for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")}
+    kept = opened - {control.fileno()} | {0, 1, 2, 3}
+    # Python itself ignores SIGPIPE.
+    handled = [n for n in signal.valid_signals() - {signal.SIGPIPE} if callable(signal.getsignal(n))]
     gc.collect()
     gc.freeze()
     control.send(line({"ready": True, "threads": threads}))
     try:
-        return fork_all(control, entry, kept)
+        return fork_all(control, run, kept, handled)
     except (BrokenPipeError, ConnectionResetError):
         # Nobody asks any more.
         return 0
 
 
-def fork_all(control, entry, kept):
-    """Forks a child for each request, and one ahead when nobody waits."""
-    spare = None
+def fork_all(control, run, kept, handled):
+    """Forks a child for each request, and some ahead when nobody waits."""
+    spares, asked = collections.deque(), 0.0
+
+    def more():
+        count = AHEAD if time.monotonic() - asked < BUSY_SECONDS else 1
+        spares.extend(forked(run, kept, handled, count))
+
     while True:
-        if spare is None and not select.select((control,), (), (), 0)[0]:
-            # Nobody waits: fork the next child ahead. If that fails, the request tries again.
+        if not spares and not select.select((control,), (), (), 0)[0]:
+            # Nobody waits: fork ahead. If that fails, the request tries again.
             with contextlib.suppress(OSError):
-                spare = Spare(entry, kept)
-                control.send(line({"spare": spare.pid}))
+                more()
+                for spare in spares:
+                    control.send(line({"spare": spare.pid}))
         data, given, _, _ = socket.recv_fds(control, REQUEST_BYTES, 5)
         if not data:
             return 0
+        asked = time.monotonic()
         answer = {"id": None}
         try:
             answer["id"] = json.loads(data).get("id")
             if len(given) != 5:
                 raise ValueError(f"{len(given)} descriptors instead of 5")
-            if spare is None or not spare.take(data, given):
-                spare = Spare(entry, kept)
-                if not spare.take(data, given):
+            if not any(take(spares, data, given, answer) for _ in range(len(spares))):
+                more()
+                if not take(spares, data, given, answer):
                     raise OSError("the forked process died")
-            answer["pid"] = spare.pid
         except (OSError, ValueError) as error:
             answer["error"] = f"{type(error).__name__}: {error}"
         finally:
-            spare = None
             for descriptor in given:
                 os.close(descriptor)
         control.send(line(answer))
 
 
-class Spare:
-    """A child that has been forked ahead and waits for what it is to become.
+Spare = collections.namedtuple("Spare", "pid line")
 
-    It is forked twice, so that it belongs to the subreaper above.
+
+def take(spares, data, given, answer):
+    """Hands a request to the child that waits longest; false when that has died meanwhile."""
+    spare = spares.popleft()
+    try:
+        socket.send_fds(spare.line, [data], given)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    finally:
+        spare.line.close()
+    answer["pid"] = spare.pid
+    return True
+
+
+def forked(run, kept, handled, count):
+    """Children that wait for what they are to become.
+
+    They are forked by a process in the middle that ends, so that they belong to the subreaper above.
     """
-
-    def __init__(self, entry, kept):
-        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        reading, writing = os.pipe()
+    lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
+    reading, writing = os.pipe()
+    try:
         middle = os.fork()
-        if middle == 0:
-            try:
+    except OSError:
+        close(reading), close(writing)
+        raise
+    if middle == 0:
+        try:
+            for _, theirs in lines:
                 child = os.fork()
                 if child == 0:
-                    become(entry, theirs, kept)
-                os.write(writing, b"%d" % child)
-            except BaseException as error:
-                os.write(writing, f"{type(error).__name__}: {error}".encode())
-            os._exit(0)
+                    become(run, theirs, kept, handled)
+                os.write(writing, b"%d " % child)
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writing)
+    for _, theirs in lines:
         theirs.close()
-        os.close(writing)
-        try:
-            answer = os.read(reading, 512).decode()
-        finally:
-            os.close(reading)
-            os.waitpid(middle, 0)
-        if not answer.isdigit():
-            raise OSError(answer or "the forked process died")
-        self.pid = int(answer)
-
-    def take(self, data, given):
-        """Hands it a request; false when it has died meanwhile."""
-        try:
-            socket.send_fds(self.line, [data], given)
-            return True
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        finally:
-            self.line.close()
+    try:
+        os.waitpid(middle, 0)
+        answer = os.read(reading, 4096).decode().split(" ", count)
+    finally:
+        os.close(reading)
+    pids = [int(word) for word in answer[:-1]]
+    for mine, _ in lines[len(pids) :]:
+        mine.close()
+    if not pids:
+        raise OSError(answer[-1] or "the forked process died")
+    return [Spare(pid, mine) for pid, (mine, _) in zip(pids, lines)]
 
 
-def become(entry, requests, kept):
+def become(run, requests, kept, handled):
     """Turns a fork into a process of its own that waits for a request, then at its gate."""
     try:
         os.setsid()
-        for number in signal.valid_signals():
-            # Python itself ignores SIGPIPE.
-            if callable(signal.getsignal(number)) and number != signal.SIGPIPE:
-                signal.signal(number, signal.SIG_DFL)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for descriptor in descriptors() - kept - {requests.fileno()}:
-            close(descriptor)
-        run = Run(entry)
-        run.warm()
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in kept and int(name) != requests.fileno():
+                close(int(name))
+        run.begin().rehearse()
         data, given, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 5)
         if len(given) != 5:
             os._exit(0)
@@ -359,21 +376,12 @@ def enter(request, given):
     for descriptor in given:
         close(descriptor)
     os.chdir(request["cwd"])
-    wanted = {**request["env"], "CAPSULE_EVENT_FD": "3"}
-    for name in [name for name in os.environ if name not in wanted]:
-        del os.environ[name]
-    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
-    load_environment(os.path.join(os.getcwd(), ".env"))
+    adopt({**request["env"], "CAPSULE_EVENT_FD": "3"})
     title(request.get("argv0", ""))
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True)
     return gate
-
-
-def descriptors():
-    """The open ones, but for that of the question itself."""
-    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
 
 
 def close(descriptor):

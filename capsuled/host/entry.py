@@ -128,6 +128,14 @@ def import_refusal(error, place, kind="import"):
     return Refusal(kind, text, file, line, trace)
 
 
+def adopt(wanted):
+    """Makes this the environment."""
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+    load_environment(os.path.join(os.getcwd(), ".env"))
+
+
 def load_environment(path):
     """Sets what .env gives and the environment lacks."""
     try:

@@ -24,8 +24,9 @@ from cpsl.clients.capsule import (
 )
 from cpsl.constants import DEFAULT_CHANNEL_TYPE
 from cpsl.db import set_active_identity
+from cpsl.decorators import _BOOT_ATTR
 from cpsl.runner.core import Runner
-from cpsl.runner.shared import _maybe_await
+from cpsl.runner.shared import _find_hook, _maybe_await
 from cpsl.secret import _set_resolver
 from cpsl.session import Session, SessionChannel, UserInfo
 from cpsl.session_state import session_data_snapshot
@@ -116,6 +117,10 @@ class AppRunner(Runner):
         kind = environment("CAPSULE_ENV_TYPE", "") or environment("CAPSULE_VERSION_TYPE", "")
         self._version_type = self._runner_version_type = self._canonical_env_type(kind)
         self._data_app_id = f"{self._app_id}_dev" if self._version_type == "serve" else self._app_id
+
+    def boots_alone(self):
+        """Booting runs nothing of the app."""
+        return self._app_obj is not None and _find_hook(self._app_obj, _BOOT_ATTR) is None
 
     async def boot(self):
         await super().boot()

@@ -39,6 +39,7 @@ pub(crate) const fn all() -> &'static [Row] {
         Row { name: "coroutines", about: "async Python tasks", run: python::coroutines },
         Row { name: "processes", about: "Python tasks with process=True", run: python::processes },
         Row { name: "cancels", about: "cancel of a running coroutine", run: python::cancels },
+        Row { name: "chat", about: "a chat turn beside busy processes", run: python::chat },
         Row { name: "idle", about: "wake-ups and memory of idle processes", run: idle::idle },
     ]
 }

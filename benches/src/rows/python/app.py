@@ -1,4 +1,5 @@
 import asyncio
+import os
 import time
 
 import cpsl
@@ -26,3 +27,19 @@ async def first(file: str):
     now = time.time()
     with open(file, "w", encoding="utf-8") as out:
         out.write(repr(now))
+
+
+@app.task(process=True)
+async def spin():
+    while True:
+        pass
+
+
+@app.task(process=True)
+async def abort():
+    os.abort()
+
+
+@app.message()
+async def hello(session: cpsl.Session, msg: cpsl.Message):
+    await session.reply("hello " + msg.text)

@@ -1,5 +1,7 @@
 //! Capsule apps: our host beside what limits it, and beside the SDK's own runner.
 
+mod chat;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use anyhow::Context as _;
 use capsule_proto::v1;
 use capsule_proto::v1::apps_client::AppsClient;
 
+pub(super) use self::chat::chat;
 use crate::bench::{Bench, block_on};
 use crate::daemon::{Client, Daemon, STILL, connect};
 use crate::report::Line;
@@ -64,6 +67,19 @@ impl Deployed {
         self.client.submit_many(&call(task, arguments, "default"), count).await?;
         self.done += count as u64;
         self.client.until(&[v1::Status::Completed], self.done, LIMIT).await?;
+        Ok(began.elapsed())
+    }
+
+    /// Cancels them; how long until they have ended.
+    async fn cancel(&mut self, ids: &[u64]) -> anyhow::Result<Duration> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let targets = Some(v1::Targets { ids, ..v1::Targets::default() });
+        let cancel = v1::CancelRequest { targets: targets.clone(), ..Default::default() };
+        let began = Instant::now();
+        self.client.tasks.cancel(cancel).await?;
+        let wait = v1::WaitRequest { targets, ..v1::WaitRequest::default() };
+        let mut ended = self.client.tasks.wait(wait).await?.into_inner();
+        while ended.message().await?.is_some() {}
         Ok(began.elapsed())
     }
 
@@ -177,17 +193,7 @@ pub(super) fn cancels(bench: &Bench) -> anyhow::Result<Vec<Line>> {
         for _ in 0..bench.amount(40, 10) {
             let ids = ours.client.submit_many(&call("nap", "{}", "default"), 1).await?;
             ours.client.until(&[v1::Status::Running], 1, LIMIT).await?;
-            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            let targets = v1::Targets { ids: ids.clone(), ..v1::Targets::default() };
-            let cancel =
-                v1::CancelRequest { targets: Some(targets), ..v1::CancelRequest::default() };
-            let began = Instant::now();
-            ours.client.tasks.cancel(cancel).await?;
-            let targets = v1::Targets { ids, ..v1::Targets::default() };
-            let wait = v1::WaitRequest { targets: Some(targets), ..v1::WaitRequest::default() };
-            let mut ended = ours.client.tasks.wait(wait).await?.into_inner();
-            while ended.message().await?.is_some() {}
-            figure.push_micros(began.elapsed());
+            figure.push_micros(ours.cancel(&ids).await?);
         }
         let p99 = figure.quantile(0.99) / 1000.0;
         Ok(vec![

@@ -91,7 +91,9 @@ impl Control {
     /// The process in `slot` is a fork server.
     pub(super) fn add_server(&mut self, slot: u64, socket: OwnedFd, no_new_privs: bool) {
         self.watch(socket.as_fd(), EpollFlags::EPOLLIN, Token::Fork(slot));
-        self.forks.servers.insert(slot, Server { socket, ready: false, no_new_privs, spare: None });
+        self.forks
+            .servers
+            .insert(slot, Server { socket, ready: false, no_new_privs, spares: Vec::new() });
     }
 
     /// Asks the server of an attempt's plan for it; gives back one that is to start afresh.
@@ -148,10 +150,11 @@ impl Control {
 
     fn on_word(&mut self, slot: u64, word: &Word) {
         if let Some(spare) = word.spare.map(Pid::from_raw).filter(|pid| self.is_forked(*pid))
+            && self.forks.servers.get(&slot).is_some_and(Server::has_room)
             && self.give_folder(spare)
             && let Some(server) = self.forks.servers.get_mut(&slot)
         {
-            server.spare = Some(spare);
+            server.spares.push(spare);
         }
         let of_server = |pending: &&mut Pending| pending.server == slot && pending.pid.is_none();
         let Some(id) = word.id else { return };
@@ -161,7 +164,7 @@ impl Control {
         let Some(pending) = self.forks.pending.get_mut(&id).filter(of_server) else { return };
         pending.pid = pid;
         if let Some(server) = self.forks.servers.get_mut(&slot) {
-            server.spare.take_if(|spare| Some(*spare) == pid);
+            server.spares.retain(|spare| Some(*spare) != pid);
         }
         match pid {
             Some(pid) if self.give_folder(pid) => self.open_gate(id),
@@ -259,6 +262,9 @@ impl Control {
     /// A child that is no attempt was waited for.
     pub(in crate::keeper) fn on_child_gone(&mut self, pid: Pid) {
         let Some(folder) = self.forks.folders.remove(&pid) else { return };
+        for server in self.forks.servers.values_mut() {
+            server.spares.retain(|spare| *spare != pid);
+        }
         if let Some(base) = &self.cgroups {
             base.discard(&folder.leaf);
         }
@@ -271,9 +277,11 @@ impl Control {
     /// A server has ended, or is to end: it is asked for nothing more.
     pub(in crate::keeper) fn server_gone(&mut self, slot: u64) {
         let Some(server) = self.forks.servers.remove(&slot) else { return };
-        let spare = server.spare;
-        drop(server);
-        self.end_child(spare);
+        let Server { socket, spares, .. } = server;
+        drop(socket);
+        for spare in spares {
+            self.end_child(Some(spare));
+        }
         let pending = self.forks.pending.iter().filter(|(_, p)| p.server == slot);
         let pending: Vec<u64> = pending.map(|(id, _)| *id).collect();
         for id in pending {

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::jail::Plan;
 
+/// Children forked ahead that a server may have.
+const SPARES: usize = 16;
 /// The longest word of a server.
 const WORD: usize = 16 << 10;
 
@@ -25,8 +27,8 @@ pub(super) struct Server {
     pub(super) ready: bool,
     /// As in its own plan; its children inherit it.
     pub(super) no_new_privs: bool,
-    /// The child that it has forked ahead.
-    pub(super) spare: Option<Pid>,
+    /// The children that it has forked ahead.
+    pub(super) spares: Vec<Pid>,
 }
 
 /// What a server says.
@@ -58,6 +60,11 @@ struct Request<'a> {
 }
 
 impl Server {
+    /// One more child forked ahead is welcome.
+    pub(super) const fn has_room(&self) -> bool {
+        self.spares.len() < SPARES
+    }
+
     /// The next word without waiting: none when the server has gone, `EAGAIN` when it is silent.
     pub(super) fn hear(&self) -> Result<Option<Word>, Errno> {
         let mut buffer = [0; WORD];
