@@ -257,16 +257,18 @@ class Forked(Case):
         children = [forks.fork("work", {"owner_id": str(n)}) for n in range(8)]
         for number, child in enumerate(children):
             self.assertIn(f"working for {number}", child.wait()[0])
-        spare = self.spare_of(forks, {child.pid for child in children})
-        os.kill(spare, signal.SIGKILL)
-        self.until(lambda: self.gone(spare))
+        spares = self.spares_of(forks, {child.pid for child in children})
+        for spare in spares:
+            os.kill(spare, signal.SIGKILL)
+        self.until(lambda: all(map(self.gone, spares)))
         self.assertIn("working for z", forks.fork("work", {"owner_id": "z"}).wait()[0])
 
-    def spare_of(self, forks, others):
-        """The process that was forked ahead."""
+    def spares_of(self, forks, others):
+        """The processes that were forked ahead, once no more come."""
         found = []
 
         def look():
+            before = found.copy()
             found.clear()
             for name in os.listdir("/proc"):
                 if not name.isdigit() or int(name) in others | {forks.started.process.pid}:
@@ -276,10 +278,10 @@ class Forked(Case):
                         found.append(int(name))
                 except OSError:
                     pass
-            return len(found) == 1
+            return found and found == before
 
         self.until(look)
-        return found[0]
+        return found
 
     def gone(self, pid):
         try:
@@ -295,7 +297,7 @@ class Forked(Case):
 
     def test_the_server_and_its_spare_end_with_the_socket(self):
         forks = self.serve()
-        spare = self.spare_of(forks, set())
+        (spare,) = self.spares_of(forks, set())
         forks.ours.close()
         self.assertEqual(forks.started.process.wait(SECONDS), 0)
         self.until(lambda: self.gone(spare))
