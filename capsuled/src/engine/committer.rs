@@ -273,7 +273,7 @@ impl Group<'_> {
             Some(task) => {
                 self.bury(task);
                 self.drop_side_files(task);
-                Ok(task.clone())
+                Ok(Arc::clone(task))
             }
         };
         Ok(Acted { id, before, result })

@@ -30,7 +30,7 @@ pub(super) struct Carry {
     /// The last id given to a task.
     pub(super) last_id: TaskId,
     /// Tasks that are not over, as they are stored; bounded, so not all of them.
-    pub(super) warm: HashMap<TaskId, Task>,
+    pub(super) warm: HashMap<TaskId, Arc<Task>>,
 }
 
 /// Tasks kept warm at the most: about 20 MiB.
@@ -46,7 +46,7 @@ pub(super) struct Group<'a> {
     pub(super) carry: &'a mut Carry,
     pub(super) now: Timestamp,
     /// Tasks as this group leaves them; `None` = removed.
-    staged: BTreeMap<TaskId, Option<Task>>,
+    staged: BTreeMap<TaskId, Option<Arc<Task>>>,
     changes: Vec<Change>,
     /// What must be in one batch with a task.
     bound: BTreeMap<TaskId, Vec<Change>>,
@@ -82,15 +82,15 @@ impl<'a> Group<'a> {
     }
 
     /// A task as this group has it.
-    pub(super) fn load(&self, id: TaskId) -> Result<Option<Task>, EngineError> {
+    pub(super) fn load(&self, id: TaskId) -> Result<Option<Arc<Task>>, EngineError> {
         if let Some(staged) = self.staged.get(&id) {
             return Ok(staged.clone());
         }
         if let Some(task) = self.carry.warm.get(&id) {
-            return Ok(Some(task.clone()));
+            return Ok(Some(Arc::clone(task)));
         }
         if self.book.entries.contains_key(&id) {
-            return records::task(&*self.shared.store, id);
+            return Ok(records::task(&*self.shared.store, id)?.map(Arc::new));
         }
         Ok(None)
     }
@@ -108,8 +108,8 @@ impl<'a> Group<'a> {
         at: Timestamp,
     ) -> Result<Acted, EngineError> {
         let before = self.load(id)?;
-        let result = match decide(before.as_ref(), command, at) {
-            Ok(events) => self.happen(id, before.as_ref(), &events)?.ok_or(Rejected::Missing),
+        let result = match decide(before.as_deref(), command, at) {
+            Ok(events) => self.happen(id, before.as_deref(), &events)?.ok_or(Rejected::Missing),
             Err(rejected) => Err(rejected),
         };
         Ok(Acted { id, before, result: result.map_err(Refusal::from) })
@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
         id: TaskId,
         before: Option<&Task>,
         events: &[Event],
-    ) -> Result<Option<Task>, EngineError> {
+    ) -> Result<Option<Arc<Task>>, EngineError> {
         let mut after = before.cloned();
         for event in events {
             if event.claims().is_some()
@@ -135,6 +135,7 @@ impl<'a> Group<'a> {
         self.carry.seq.0 += 1;
         task.seq = self.carry.seq;
         self.book.apply(before, Some(&task));
+        let task = Arc::new(task);
         self.feed.push(Changed {
             seq: task.seq,
             task: id,
@@ -143,7 +144,7 @@ impl<'a> Group<'a> {
         });
         for event in events {
             match event {
-                Event::Claimed { .. } => self.effects.push(Effect::Spawn(Box::new(task.clone()))),
+                Event::Claimed { .. } => self.effects.push(Effect::Spawn(Arc::clone(&task))),
                 Event::CancelRequested(request) => {
                     if let Some(lease) = task.state.lease() {
                         let (attempt, grace) = (lease.attempt, request.grace);
@@ -167,7 +168,7 @@ impl<'a> Group<'a> {
             }
         }
         let ended = task.status().is_ended();
-        self.staged.insert(id, Some(task.clone()));
+        self.staged.insert(id, Some(Arc::clone(&task)));
         if ended && before.is_some_and(|before| !before.status().is_ended()) {
             self.call_back(&task);
         }
@@ -179,14 +180,14 @@ impl<'a> Group<'a> {
 
     /// Has the end of a task told, if its definition in force says so. The SDK's own runner tells
     /// by itself.
-    fn call_back(&mut self, task: &Task) {
+    fn call_back(&mut self, task: &Arc<Task>) {
         if task.spec.app.is_empty() {
             return;
         }
         let definition = self.book.apps.definition(&task.spec.app, &task.spec.name);
         let ours = definition.filter(|definition| definition.runner != Runner::Stock);
         if let Some(url) = ours.and_then(|definition| definition.callback_url.clone()) {
-            self.effects.push(Effect::Callback { task: Box::new(task.clone()), url });
+            self.effects.push(Effect::Callback { task: Arc::clone(task), url });
         }
     }
 
@@ -256,7 +257,7 @@ impl<'a> Group<'a> {
     /// slot waits for them, and whoever carries them out is awake for the rest.
     pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
         for (id, task) in std::mem::take(&mut self.staged) {
-            let put = task.as_ref().map(records::put_task);
+            let put = task.as_deref().map(records::put_task);
             match self.bound.remove(&id) {
                 Some(mut unit) => {
                     unit.extend(put);

@@ -48,7 +48,10 @@ pub(super) fn bury(task: &Task, removed: Timestamp) -> Vec<Change> {
 
 /// A record in the form that the store keeps: CBOR (RFC 8949), fields by number.
 pub(super) fn encode<T: Encode<()>>(record: &T) -> Vec<u8> {
-    minicbor::to_vec(record).expect("writing to memory does not fail")
+    // Room for a usual task, which would else be moved several times as it grows.
+    let mut bytes = Vec::with_capacity(512);
+    minicbor::encode(record, &mut bytes).expect("writing to memory does not fail");
+    bytes
 }
 
 /// Reads one task.

@@ -127,7 +127,7 @@ impl Group<'_> {
                 Some(known) => self.adopt(&task, *known)?,
                 None if lease.keeper == keeper.instance => {
                     // The same keeper does not know it: it was never asked to start.
-                    self.effects.push(Effect::Spawn(Box::new(task)));
+                    self.effects.push(Effect::Spawn(task));
                 }
                 None => {
                     let loss = if rebooted { Loss::Reboot } else { Loss::KeeperDied };

@@ -1,5 +1,7 @@
 //! Everything that may be asked of the engine, and what it answers.
 
+use std::sync::Arc;
+
 use capsule_core::Rejected;
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
@@ -74,7 +76,7 @@ pub struct NewTask {
 #[derive(Clone, Debug)]
 pub struct Submitted {
     /// The task that stands for it.
-    pub task: Task,
+    pub task: Arc<Task>,
     /// What became of the submit.
     pub how: How,
     /// The first gate it stands at, in words; only of a submit that came alone.
@@ -145,9 +147,9 @@ pub struct Acted {
     /// Which task.
     pub id: TaskId,
     /// The task as it was.
-    pub before: Option<Task>,
+    pub before: Option<Arc<Task>>,
     /// The task as it is, or why nothing happened.
-    pub result: Result<Task, Refusal>,
+    pub result: Result<Arc<Task>, Refusal>,
 }
 
 /// Why something asked of a task did not happen.
@@ -196,7 +198,7 @@ pub struct QueueChange {
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start the claimed attempt.
-    Spawn(Box<Task>),
+    Spawn(Arc<Task>),
     /// Stop an attempt.
     Stop {
         /// Of which task.
@@ -220,7 +222,7 @@ pub enum Effect {
     /// A task has ended whose definition wants that told.
     Callback {
         /// The task.
-        task: Box<Task>,
+        task: Arc<Task>,
         /// To whom.
         url: String,
     },

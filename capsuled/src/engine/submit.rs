@@ -1,5 +1,7 @@
 //! Decides what becomes of a submit: a new task, or the one that stands for it.
 
+use std::sync::Arc;
+
 use capsule_core::command::Command;
 use capsule_core::id::{TaskId, Uuid};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, LockPolicy, Payload, TaskSpec};
@@ -107,7 +109,7 @@ impl Group<'_> {
         spec: &TaskSpec,
         key: &str,
         parent: Option<TaskId>,
-    ) -> Result<Option<Task>, EngineError> {
+    ) -> Result<Option<Arc<Task>>, EngineError> {
         for id in self.book.unfinished(&spec.app, key) {
             if parent == Some(id) {
                 continue;
@@ -124,7 +126,7 @@ impl Group<'_> {
     }
 
     /// A scheduled task is pulled forward to the earlier instant; a backoff is not shortened.
-    fn merge(&mut self, spec: &TaskSpec, task: Task) -> Result<Submitted, EngineError> {
+    fn merge(&mut self, spec: &TaskSpec, task: Arc<Task>) -> Result<Submitted, EngineError> {
         let arguments_differ = task.spec.arguments != spec.arguments;
         let wanted = spec.not_before.unwrap_or(self.now);
         let earlier = matches!(task.state, State::Scheduled { due } if wanted < due);
@@ -178,7 +180,7 @@ impl Group<'_> {
     }
 
     /// A dependency that had already ended so that the task can never start ends it at once.
-    pub(super) fn settle(&mut self, task: &Task) -> Result<Option<Task>, EngineError> {
+    pub(super) fn settle(&mut self, task: &Task) -> Result<Option<Arc<Task>>, EngineError> {
         for dependency in &task.spec.after {
             let status = self.book.entries.get(&dependency.task).map(|entry| entry.status);
             if let Some(status) = status.filter(|status| status.is_ended()) {
@@ -198,6 +200,6 @@ impl Group<'_> {
         }
         let task = task.expect("a submit with nothing there is never refused");
         let task = Task { id: TaskId(0), uuid: Uuid::default(), ..task };
-        Submitted { task, how: How::Checked, waiting: None }
+        Submitted { task: Arc::new(task), how: How::Checked, waiting: None }
     }
 }

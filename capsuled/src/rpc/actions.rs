@@ -1,5 +1,7 @@
 //! What is asked of tasks that exist: several at once, each answered for itself.
 
+use std::sync::Arc;
+
 use capsule_core::Rejected;
 use capsule_core::command::Command;
 use capsule_core::id::TaskId;
@@ -27,10 +29,10 @@ impl Api {
             let now = self.engine.now();
             let mut results = Vec::with_capacity(ids.len());
             for id in ids {
-                let task = self.engine.task(id).map_err(Refused::from)?;
-                let decided = capsule_core::decide(task.as_ref(), &command, now);
+                let task = self.engine.task(id).map_err(Refused::from)?.map(Arc::new);
+                let decided = capsule_core::decide(task.as_deref(), &command, now);
                 let result = match (decided, &task) {
-                    (Ok(_), Some(task)) => Ok(task.clone()),
+                    (Ok(_), Some(task)) => Ok(Arc::clone(task)),
                     (Err(rejected), _) => Err(rejected.into()),
                     (Ok(_), None) => Err(Rejected::Missing.into()),
                 };

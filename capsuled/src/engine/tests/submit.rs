@@ -90,17 +90,17 @@ async fn dependencies_let_go_or_end_their_dependants() {
     bench.nothing_starts().await;
     bench.end(first, attempt, FAILED).await;
     let dependency = Cancellation::Dependency { task: first, status: Status::Failed };
-    let ended = |task: capsule_core::task::Task| {
-        let State::Ended { outcome: Outcome::Cancelled(why), .. } = task.state else {
+    let ended = |task: &capsule_core::task::Task| {
+        let State::Ended { outcome: Outcome::Cancelled(why), .. } = &task.state else {
             panic!("{:?}", task.state)
         };
-        why
+        why.clone()
     };
-    assert_eq!(ended(bench.task(ok)), dependency.clone());
+    assert_eq!(ended(&bench.task(ok)), dependency.clone());
     assert_eq!(bench.start_next().await.0, any);
     assert_eq!(bench.status(failed), Status::Pending);
     let late = bench.submit(on(DependencyOn::Ok)).await.unwrap();
-    assert_eq!(ended(late.task), dependency);
+    assert_eq!(ended(&late.task), dependency);
     let nobody = vec![Dependency { task: TaskId(99), on: DependencyOn::Ok }];
     let refused = bench.submit(TaskSpec { after: nobody, ..spec("x") }).await;
     assert_eq!(refused.unwrap_err(), SubmitError::NoDependency(TaskId(99)));

@@ -1,6 +1,7 @@
 //! What may be asked about schedules, and what is answered.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::TaskSpec;
@@ -79,7 +80,7 @@ pub(in crate::engine) enum ScheduleRequest {
     /// End a recurrence.
     End { id: ScheduleId, reply: Reply<Result<Schedule, ScheduleError>> },
     /// Run one now.
-    Trigger { id: ScheduleId, reply: Reply<Result<Task, ScheduleError>> },
+    Trigger { id: ScheduleId, reply: Reply<Result<Arc<Task>, ScheduleError>> },
 }
 
 impl Engine {
@@ -114,7 +115,7 @@ impl Engine {
     pub async fn trigger(
         &self,
         id: ScheduleId,
-    ) -> Result<Result<Task, ScheduleError>, EngineError> {
+    ) -> Result<Result<Arc<Task>, ScheduleError>, EngineError> {
         self.ask(|reply| Request::Schedule(ScheduleRequest::Trigger { id, reply })).await
     }
 
@@ -168,7 +169,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn trigger(&mut self, id: ScheduleId) -> Result<Result<Task, ScheduleError>, EngineError> {
+    fn trigger(&mut self, id: ScheduleId) -> Result<Result<Arc<Task>, ScheduleError>, EngineError> {
         let known = self.book.schedules.get(id).cloned();
         let Some(schedule) = known else { return Ok(Err(ScheduleError::Unknown(id))) };
         if !schedule.is_active() {
