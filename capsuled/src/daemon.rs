@@ -83,7 +83,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     socket::make_private(&runtime_dir)?;
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
-    let (opened, recovered) = open_store(&state, args.slots.unwrap_or_else(cores))?;
+    let slots = args.slots.unwrap_or_else(cores);
+    let (opened, recovered) = open_store(&state, slots)?;
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
@@ -110,6 +111,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         logs: Arc::clone(&logs),
         surroundings,
         processes,
+        slots,
         callbacks: callbacks(),
         quit: quit_told,
     };

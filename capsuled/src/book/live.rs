@@ -44,8 +44,13 @@ impl Live {
 
 impl Book {
     /// Attempts that hold a slot, lingering ones too.
-    pub const fn slots_used(&self) -> u32 {
-        self.live.slots
+    pub fn slots_used(&self) -> u32 {
+        self.live.slots.min(self.slots)
+    }
+
+    /// Whether a live attempt runs inside a process that others share.
+    pub fn shares(&self, id: TaskId) -> bool {
+        self.sharing.contains(&id)
     }
 
     /// Attempts inside processes that they share; see [`SHARED_MAX`].

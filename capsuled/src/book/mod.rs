@@ -2,8 +2,9 @@
 //! only by the engine, and only together with a commit.
 //!
 //! It must not know the store, the keeper or the wire. Invariant: it says the same as a new book
-//! made of the stored tasks, but for the attempts that linger.
+//! made of the stored tasks, but for the attempts that linger and the pace.
 
+mod ahead;
 mod entry;
 mod filter;
 mod gates;
@@ -22,6 +23,7 @@ use capsule_core::time::Timestamp;
 use crate::apps::Apps;
 use crate::schedule::Schedules;
 
+use self::ahead::Pace;
 pub use self::entry::Entry;
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
@@ -72,6 +74,7 @@ pub struct Book {
     unfinished: HashMap<LockId, BTreeSet<TaskId>>,
     dependants: HashMap<TaskId, BTreeSet<TaskId>>,
     live: Live,
+    pace: Pace,
 }
 
 /// How many tasks are in each status.
@@ -293,7 +296,8 @@ impl Book {
         if self.draining || self.keeper.is_none() || !self.degraded.is_empty() {
             return None;
         }
-        let (slot_free, room) = (self.live.slots < self.slots, self.live.shared < SHARED_MAX);
+        let slots = self.slots.saturating_add(self.pace.ahead(self.slots));
+        let (slot_free, room) = (self.live.slots < slots, self.live.shared < SHARED_MAX);
         if !slot_free && (!room || self.shared_names.is_empty()) {
             return None;
         }

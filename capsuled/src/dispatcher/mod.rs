@@ -13,6 +13,7 @@ mod registry;
 mod report;
 mod shared;
 mod stock;
+mod turns;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use self::shared::PythonParts;
 use self::shared::{Refusal, Shared};
 pub use self::stock::StockParts;
 use self::stock::StockRunners;
+use self::turns::Turns;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
@@ -79,6 +81,8 @@ pub struct Dispatcher {
     pub surroundings: Surroundings,
     /// What the keeper runs besides attempts.
     pub processes: Processes,
+    /// How many attempts the keeper may have at once.
+    pub slots: u32,
     /// Tells the ends of tasks to those who asked for that.
     pub callbacks: Option<Callbacks>,
     /// Told to the keeper when the daemon ends: true = kill all and end, false = end when idle.
@@ -104,6 +108,7 @@ impl Dispatcher {
             hosts: Hosts::new(parts.hosts, with(), python(), Arc::clone(&self.logs)),
             stock: StockRunners::new(parts.stock, with(), python()),
             forks: Forks::new(with(), python()),
+            turns: Turns::new(self.slots),
         };
         let mut pause = AGAIN;
         loop {
@@ -114,6 +119,7 @@ impl Dispatcher {
                         return Ok(());
                     }
                     self.processes.disconnected();
+                    self.put_back(&mut shared)?;
                     self.engine.keeper_down()?;
                     tracing::warn!("the keeper is gone");
                 }
@@ -176,6 +182,8 @@ impl Dispatcher {
         self.processes.connected(link.clone(), &others);
         let instance = keeper.instance;
         let mut known: Vec<KnownAttempt> = items.iter().map(known).collect();
+        let live = known.iter().filter(|known| !known.tree_gone);
+        shared.turns.begin(live.map(|known| (known.task, known.attempt)));
         known.extend(shared.gather().await?);
         self.engine.keeper_up(keeper, known).await?;
         for ended in items.into_iter().filter_map(|item| item.ended) {
@@ -185,7 +193,10 @@ impl Dispatcher {
         shared.forks.connected(&welcome);
         let mut batch = Vec::new();
         loop {
+            let overdue = shared.turns.deadline();
             tokio::select! {
+                // What less may start after is heeded before a report makes more start.
+                biased;
                 effect = self.effects.recv() => match effect {
                     Some(effect) => self.carry_out(&link, shared, instance, effect)?,
                     None => return Ok(true),
@@ -194,7 +205,10 @@ impl Dispatcher {
                 count = reports.next_many(&mut batch, REPORTS) => {
                     for report in batch.drain(..) {
                         match report {
-                            Ok(report) => self.hear(&report)?,
+                            Ok(report) => {
+                                self.make_room(&link, shared, &report)?;
+                                self.hear(&report)?;
+                            }
                             Err(error) => {
                                 tracing::warn!(%error, "the session with the keeper ends");
                                 return Ok(false);
@@ -205,6 +219,7 @@ impl Dispatcher {
                         return Ok(false);
                     }
                 }
+                () = sleep_until(overdue) => self.put_back(shared)?,
                 changed = self.quit.changed() => {
                     let kill = *self.quit.borrow_and_update();
                     if let Some(kill) = kill.filter(|_| changed.is_ok()) {
@@ -234,7 +249,11 @@ impl Dispatcher {
                 let Some(lease) = lease else { return Ok(()) };
                 self.spawn(link, shared, &task, lease.attempt)?;
             }
+            Effect::PutBack => self.put_back(shared)?,
             Effect::Stop { task, attempt, grace, drain } => {
+                if shared.turns.give_up((task, attempt)) {
+                    return self.released(task, attempt);
+                }
                 if shared.stop((task, attempt), grace, drain)? {
                     return Ok(());
                 }
@@ -272,40 +291,63 @@ impl Dispatcher {
         &self,
         link: &Link,
         shared: &mut Shared,
+        task: &Arc<Task>,
+        attempt: AttemptNumber,
+    ) -> Result<(), EngineError> {
+        match shared.spawn(&self.engine, task) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                if shared.turns.take((task.id, attempt), task) {
+                    self.ask_keeper(link, shared, task, attempt)?;
+                }
+                Ok(())
+            }
+            Err(Refusal::Engine(error)) => Err(error),
+            Err(Refusal::Plan(error)) => self.unprepared(task.id, attempt, &error),
+        }
+    }
+
+    /// Has the keeper start an attempt that has a slot.
+    fn ask_keeper(
+        &self,
+        link: &Link,
+        shared: &mut Shared,
         task: &Task,
         attempt: AttemptNumber,
     ) -> Result<(), EngineError> {
-        let prepared = match shared.spawn(&self.engine, task) {
-            Ok(true) => return Ok(()),
-            Ok(false) => self
-                .surroundings
-                .plan(&self.engine, task, attempt)
-                .map(|plan| Plan { fork: shared.fork(&self.engine, task), ..plan }),
-            Err(Refusal::Engine(error)) => return Err(error),
-            Err(Refusal::Plan(error)) => Err(error),
-        };
-        match prepared {
+        match self.surroundings.plan(&self.engine, task, attempt) {
             Ok(plan) => {
+                let plan = Plan { fork: shared.fork(&self.engine, task), ..plan };
                 link.send(Command::Spawn(wire::Spawn { key: key(task.id, attempt), plan }));
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(
-                    task.id = task.id.0,
-                    error = &error as &dyn std::error::Error,
-                    "an attempt cannot be prepared"
-                );
-                let verdict = match error {
-                    // Our disk, not the task: it may be tried again.
-                    PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
-                    PlanError::PayloadGone
-                    | PlanError::PayloadUnreadable
-                    | PlanError::NoDefinition
-                    | PlanError::OtherRunner(_) => report::unstartable("plan", &error.to_string()),
-                };
-                self.never_ran(task.id, attempt, verdict)
+                shared.turns.leave((task.id, attempt));
+                self.unprepared(task.id, attempt, &error)
             }
         }
+    }
+
+    fn unprepared(
+        &self,
+        task: TaskId,
+        attempt: AttemptNumber,
+        error: &PlanError,
+    ) -> Result<(), EngineError> {
+        tracing::error!(
+            task.id = task.0,
+            error = error as &dyn std::error::Error,
+            "an attempt cannot be prepared"
+        );
+        let verdict = match error {
+            // Our disk, not the task: it may be tried again.
+            PlanError::Write { .. } => Verdict::NotStarted(NotStarted::NoResources),
+            PlanError::PayloadGone
+            | PlanError::PayloadUnreadable
+            | PlanError::NoDefinition
+            | PlanError::OtherRunner(_) => report::unstartable("plan", &error.to_string()),
+        };
+        self.never_ran(task, attempt, verdict)
     }
 
     fn never_ran(
@@ -316,6 +358,14 @@ impl Dispatcher {
     ) -> Result<(), EngineError> {
         let ending = report::never_ran(attempt, verdict, self.engine.now());
         self.engine.report(task, ending, true)
+    }
+}
+
+/// Sleeps for ever when there is no instant.
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use super::forks::{self, Forks};
 use super::hosts::{self, HostParts, Hosts};
 use super::plan::{self, PlanError};
 use super::stock::{self, StockParts, StockRunners};
+use super::turns::Turns;
 use crate::apps::{Definition, Revision, Runner};
 use crate::engine::{Engine, EngineError, KnownAttempt};
 use crate::jail::Fork;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) hosts: Hosts,
     pub(super) stock: StockRunners,
     pub(super) forks: Forks,
+    pub(super) turns: Turns<Arc<Task>>,
 }
 
 /// What [`Shared::next`] gives.

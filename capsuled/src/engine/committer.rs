@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::disk::{Disk, LOOK_AGAIN};
 use super::group::{Carry, Group};
+use super::patience::patience;
 use super::request::{
     Acted, Effect, NewTask, QueueChange, Refusal, Reply, Request, SubmitError, Submitted,
 };
@@ -22,10 +23,6 @@ use crate::store::{Change, SideKind, Table};
 
 /// Requests decided together at the most. More gain nothing: 64 already hide the fsync.
 const GROUP_MAX: usize = 128;
-
-/// How long news that nobody waits for may stay undecided: so `running` shares the commit of
-/// whatever comes next, and a short task's start shares the commit of its end.
-const LAZY: Duration = Duration::from_millis(8);
 
 /// How long a group waits for company after one that had much: those who were answered together
 /// ask again together, and a commit costs more than this.
@@ -81,26 +78,24 @@ impl Committer {
         }
     }
 
-    /// Waits until there is something to do: a request that somebody waits for, lazy news that
-    /// are old enough, or an alarm. False = everybody else is gone.
+    /// Waits until there is something to do: requests that were put off long enough, or an alarm.
+    /// False = everybody else is gone.
     fn gather(&mut self) -> bool {
-        let mut lazy_until: Option<Instant> = None;
+        let mut since: Option<Instant> = None;
         loop {
             while self.waiting.len() < GROUP_MAX
                 && let Ok(request) = self.inbox.try_recv()
             {
                 self.waiting.push(request);
             }
-            if self.waiting.iter().any(|request| !is_lazy(request)) {
+            let now = Instant::now();
+            let left = patience(&self.waiting, self.carry.ahead)
+                .map(|limit| limit.saturating_sub(now - *since.get_or_insert(now)));
+            if left == Some(Duration::ZERO) {
                 return true;
             }
-            let now = Instant::now();
-            if !self.waiting.is_empty() && lazy_until.is_none() {
-                lazy_until = Some(now + LAZY);
-            }
-            let lazy = lazy_until.map(|until| until.saturating_duration_since(now));
             let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
-            let wait = [lazy, self.alarm(), look_again].into_iter().flatten().min();
+            let wait = [left, self.alarm(), look_again].into_iter().flatten().min();
             let received = match wait {
                 Some(wait) => self.inbox.recv_timeout(wait),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -157,12 +152,6 @@ impl Committer {
 /// What became of the submits of one request.
 type Decisions = Vec<Result<Submitted, SubmitError>>;
 
-/// Nobody waits for it, and a crash before its commit loses nothing that the keeper cannot tell
-/// again.
-const fn is_lazy(request: &Request) -> bool {
-    matches!(request, Request::Started { .. })
-}
-
 impl Group<'_> {
     fn take(&mut self, request: Request) -> Result<Option<Reply<()>>, EngineError> {
         match request {
@@ -203,6 +192,7 @@ impl Group<'_> {
             }
             Request::Drain { on, reply } => {
                 self.book.draining = on;
+                self.put_back(on);
                 self.answer(reply, ());
             }
             Request::StopAll { grace, reply } => {
@@ -323,15 +313,24 @@ impl Group<'_> {
         let mut queue = self.book.queues.get(&name).cloned().unwrap_or_default();
         if let Some(paused) = change.paused {
             queue.paused = paused;
+            self.put_back(paused);
             queue.note = if paused { change.note } else { String::new() };
             queue.since = self.now;
         }
         if let Some(limit) = change.limit {
             queue.limit = limit;
+            self.put_back(true);
         }
         self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
         self.book.queues.insert(name, queue.clone());
         queue
+    }
+
+    /// After this less may start: what was claimed ahead has to be asked for again.
+    fn put_back(&mut self, less: bool) {
+        if less && self.book.ahead() > 0 {
+            self.effects.push(Effect::PutBack);
+        }
     }
 
     fn stop_all(&mut self, grace: Span) -> Result<Vec<TaskId>, EngineError> {

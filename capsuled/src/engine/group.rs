@@ -31,6 +31,8 @@ pub(super) struct Carry {
     pub(super) last_id: TaskId,
     /// Tasks that are not over, as they are stored; bounded, so not all of them.
     pub(super) warm: HashMap<TaskId, Arc<Task>>,
+    /// So many are claimed that wait for a slot.
+    pub(super) ahead: u32,
 }
 
 /// Tasks kept warm at the most: about 20 MiB.
@@ -134,6 +136,7 @@ impl<'a> Group<'a> {
         let Some(mut task) = after else { return Ok(None) };
         self.carry.seq.0 += 1;
         task.seq = self.carry.seq;
+        let had_slot = !self.book.shares(id);
         self.book.apply(before, Some(&task));
         let task = Arc::new(task);
         self.feed.push(Changed {
@@ -151,10 +154,10 @@ impl<'a> Group<'a> {
                         self.effects.push(Effect::Stop { task: id, attempt, grace, drain: false });
                     }
                 }
+                Event::AttemptEnded(record) => self.book.note_pace(record, had_slot),
                 Event::Submitted(_)
                 | Event::BecamePending { .. }
                 | Event::Started { .. }
-                | Event::AttemptEnded(_)
                 | Event::ResultKept(_)
                 | Event::FailureCounted
                 | Event::LossCounted
@@ -230,7 +233,7 @@ impl<'a> Group<'a> {
         self.feed.push(Changed { seq, task: task.id, status: None, at: self.now });
     }
 
-    /// Gives attempts to as many ready tasks as there are slots.
+    /// Gives attempts to as many ready tasks as there are slots, or a few more.
     pub(super) fn claim(&mut self) -> Result<(), EngineError> {
         while let Some(id) = self.book.pick() {
             let Some(keeper) = self.book.keeper.as_ref().map(|keeper| keeper.instance) else {
@@ -272,6 +275,7 @@ impl<'a> Group<'a> {
                 None => warm.remove(&id),
             };
         }
+        self.carry.ahead = self.book.ahead();
         let single = std::mem::take(&mut self.changes);
         for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;

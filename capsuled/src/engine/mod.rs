@@ -9,6 +9,7 @@ mod deploy;
 mod disk;
 mod feed;
 mod group;
+mod patience;
 mod records;
 mod recover;
 mod request;

@@ -97,8 +97,12 @@ impl Recovered {
             book.definitions_changed(&app);
         }
         book.count_shared();
-        let carry =
-            Carry { seq: Seq(store.high_water()), last_id: TaskId(last_id), warm: HashMap::new() };
+        let carry = Carry {
+            seq: Seq(store.high_water()),
+            last_id: TaskId(last_id),
+            warm: HashMap::new(),
+            ahead: 0,
+        };
         Ok((book, carry))
     }
 }

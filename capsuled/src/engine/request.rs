@@ -210,6 +210,8 @@ pub enum Effect {
         /// For a shutdown of the daemon, not for a cancel.
         drain: bool,
     },
+    /// Put back what was claimed ahead and waits for a slot.
+    PutBack,
     /// Count the time limit of an attempt anew.
     Refresh {
         /// Of which task.
