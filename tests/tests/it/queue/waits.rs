@@ -232,3 +232,63 @@ fn a_definition_limits_itself() {
     fs::write(queue.dir().join("go"), "").unwrap();
     assert_eq!(queue.home.ended(ids[2])["status"], "completed");
 }
+
+/// Each quick task notes itself, and how many of its kind and of the slow ones run now.
+const FLOOD: &str = "[tasks.quick]\ncommand = [\"sh\", \"-c\", \"\"\"
+: > now-$CAPSULE_TASK_ID; echo $CAPSULE_TASK_ID >> ran; set -- now-*; echo $# >> counts
+rm now-$CAPSULE_TASK_ID\"\"\"]
+[tasks.slow]\ncommand = [\"sh\", \"-c\", \": > now-slow-$CAPSULE_TASK_ID; sleep 1000\"]\n";
+
+fn lines(queue: &Queue, file: &str) -> Vec<u64> {
+    let text = fs::read_to_string(queue.dir().join(file)).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+fn flood(queue: &Queue, count: usize) -> Vec<u64> {
+    let rows = "{}\n".repeat(count);
+    let said = queue.say("submit quick --each - -q").stdin(rows).run().exits(0).text();
+    said.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_flood_of_quick_tasks_keeps_to_the_slots_whatever_happens() {
+    let mut queue = Queue::with_slots("2", FLOOD);
+    let mut ids = flood(&queue, 300);
+    wait_for("it flows", || (lines(&queue, "ran").len() > 100).then_some(()));
+    // What is claimed ahead is put back: nothing starts once the pause was answered.
+    queue.say("queue pause default").run().exits(0);
+    wait_for("nothing lives", || {
+        let status = queue.home.status();
+        (status["slots_used"] == 0).then_some(())
+    });
+    let ran = lines(&queue, "ran").len();
+    assert!((100..=300).contains(&ran));
+    let ended = queue.say("list --all --status completed --count").run().exits(0).text();
+    assert_eq!(ended.trim(), ran.to_string());
+    queue.say("queue resume default").run().exits(0);
+    ids.extend(flood(&queue, 100));
+    wait_for("it flows again", || (lines(&queue, "ran").len() > ran + 40).then_some(()));
+    queue.crash();
+
+    // Slow ones behind quick ones get no more than the slots either, and the rest waits.
+    let slow: Vec<u64> = (0..6).map(|_| queue.submit("slow")).collect();
+    wait_for("two run and four wait", || {
+        let statuses: Vec<_> =
+            slow.iter().map(|id| queue.home.show(*id)["status"].clone()).collect();
+        let of = |status: &str| statuses.iter().filter(|found| *found == status).count();
+        (of("running") == 2 && of("pending") == 4).then_some(())
+    });
+    for id in &slow {
+        queue.say(&format!("cancel {id} --now")).run().exits(0);
+        let task = queue.home.ended(*id);
+        assert_eq!(task["status"], "cancelled");
+    }
+    for id in &ids {
+        assert_eq!(queue.home.ended(*id)["status"], "completed");
+    }
+    let mut ran = lines(&queue, "ran");
+    ran.sort_unstable();
+    assert_eq!(ran, ids, "each once");
+    let most = lines(&queue, "counts").into_iter().max();
+    assert!(most <= Some(2), "{most:?} at once");
+}
