@@ -21,6 +21,7 @@ use serde_json::Value;
 struct Queue {
     home: Home,
     daemon: Option<Daemon>,
+    slots: &'static str,
 }
 
 impl Queue {
@@ -28,7 +29,7 @@ impl Queue {
     fn bare() -> Self {
         let home = Home::new();
         let daemon = Some(home.start());
-        Self { home, daemon }
+        Self { home, daemon, slots: "8" }
     }
 
     /// A daemon with eight slots, and the app `demo` with these tables.
@@ -37,10 +38,10 @@ impl Queue {
     }
 
     /// A daemon with so many slots, and the app `demo` with these tables.
-    fn with_slots(slots: &str, tasks: &str) -> Self {
+    fn with_slots(slots: &'static str, tasks: &str) -> Self {
         let home = Home::new();
         let daemon = Some(home.start_with(&["--slots", slots]));
-        let queue = Self { home, daemon };
+        let queue = Self { home, daemon, slots };
         queue.deploy(tasks).exits(0);
         queue
     }
@@ -102,7 +103,7 @@ impl Queue {
     /// Kills the daemon and starts it again.
     fn crash(&mut self) {
         self.daemon.take().unwrap().kill();
-        self.daemon = Some(self.home.start());
+        self.daemon = Some(self.home.start_with(&["--slots", self.slots]));
     }
 }
 
