@@ -188,9 +188,10 @@ fn queues_are_paused_limited_and_ordered_by_priority() {
         .collect();
     assert!(ids.iter().all(|id| queue.home.show(*id)["status"] == "pending"));
     queue.say("queue resume one").run().exits(0);
-    for id in &ids {
-        assert_eq!(queue.home.ended(*id)["status"], "completed");
-    }
+    wait_for("all quick ones have completed", || {
+        let done = queue.say("list --all --status completed --count").run().exits(0).text();
+        (done.trim() == ids.len().to_string()).then_some(())
+    });
     let order = fs::read_to_string(queue.dir().join("order")).unwrap();
     assert_eq!(order, "3\n5\n1\n4\n2\n", "highest first, then first come");
 
