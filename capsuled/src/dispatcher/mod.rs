@@ -195,14 +195,16 @@ impl Dispatcher {
         loop {
             let overdue = shared.turns.deadline();
             tokio::select! {
-                // What less may start after is heeded before a report makes more start.
-                biased;
                 effect = self.effects.recv() => match effect {
                     Some(effect) => self.carry_out(&link, shared, instance, effect)?,
                     None => return Ok(true),
                 },
                 happening = shared.next() => shared.handle(happening)?,
                 count = reports.next_many(&mut batch, REPORTS) => {
+                    // Before reports make more start: after some effects less may start.
+                    while let Ok(effect) = self.effects.try_recv() {
+                        self.carry_out(&link, shared, instance, effect)?;
+                    }
                     for report in batch.drain(..) {
                         match report {
                             Ok(report) => {
