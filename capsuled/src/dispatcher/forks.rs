@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
+use super::pause::Pause;
 use super::python::{Of, PythonSurroundings};
 use crate::apps::{Mode, Revision, Runner};
 use crate::engine::Engine;
@@ -17,10 +17,6 @@ use crate::jail::Fork;
 use crate::keeper::wire::{Attribution, MINOR_OF_FORKS, Welcome};
 use crate::runner::process::{Process, ProcessEnd, Processes};
 
-/// The pause after a server's first death; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The longest of those pauses.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a server may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -47,9 +43,8 @@ pub(super) type Death = (u64, ProcessEnd);
 struct Slot {
     revision: Arc<Revision>,
     process: Option<Process>,
-    /// No server is started before this.
-    not_before: Option<Instant>,
-    deaths: u32,
+    /// After the death of a server.
+    pause: Pause,
     /// It ended of its own will: the app cannot be forked.
     refused: bool,
 }
@@ -90,8 +85,7 @@ impl Forks {
             let slot = Slot {
                 revision: Arc::clone(revision),
                 process: None,
-                not_before: None,
-                deaths: 0,
+                pause: Pause::default(),
                 refused: false,
             };
             self.slots.entry(place.clone()).or_insert(slot);
@@ -123,9 +117,7 @@ impl Forks {
             let place = place.clone();
             return self.launch(&place);
         }
-        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(slot.deaths)).min(PAUSE_MAX);
-        slot.deaths = slot.deaths.saturating_add(1);
-        slot.not_before = Instant::now().checked_add(pause);
+        slot.pause.died(Duration::ZERO);
         tracing::warn!(app = place.0, revision = place.1, ?end, "a fork server has ended");
     }
 
@@ -133,8 +125,7 @@ impl Forks {
     fn launch(&mut self, place: &Place) {
         let (app, number) = place;
         let Some(slot) = self.slots.get_mut(place) else { return };
-        let early = slot.not_before.is_some_and(|at| at > Instant::now());
-        if !self.usable || slot.process.is_some() || slot.refused || early {
+        if !self.usable || slot.process.is_some() || slot.refused || !slot.pause.is_over() {
             return;
         }
         let Some(python) = slot.revision.python.clone() else { return };
@@ -143,7 +134,7 @@ impl Forks {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(app, revision = number, %error, "a fork server cannot be prepared");
-                slot.not_before = Instant::now().checked_add(PAUSE_MAX);
+                slot.pause.died(Duration::ZERO);
                 return;
             }
         };

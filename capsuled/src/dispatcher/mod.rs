@@ -7,6 +7,7 @@
 mod forks;
 mod heard;
 mod hosts;
+mod pause;
 mod plan;
 mod python;
 mod registry;

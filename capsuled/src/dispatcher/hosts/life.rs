@@ -82,14 +82,14 @@ impl Hosts {
         let (app, number) = place;
         let Some(slot) = self.slots.get_mut(place) else { return Ok(()) };
         let Some(python) = slot.revision.python.clone() else { return Ok(()) };
-        slot.not_before = None;
+        slot.pause.started();
         let token = new_token();
         let of = Of { app, revision: &slot.revision, python: &python };
         let plan = match self.surroundings.host_plan(of, &token) {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(app, revision = number, %error, "a host cannot be prepared");
-                slot.back_off(Duration::ZERO);
+                slot.pause.died(Duration::ZERO);
                 let kind = "HostError".to_owned();
                 let message = format!("preparing the app's host: {error}");
                 return self.unserve(place, &Raised { kind, message, ..Raised::default() });
@@ -138,7 +138,7 @@ impl Hosts {
         self.registry.forget(host.key);
         self.gatekeeper.forget(host.key);
         if host.quitting.is_none() {
-            slot.back_off(host.since.elapsed());
+            slot.pause.died(host.since.elapsed());
             tracing::warn!(app = place.0, revision = place.1, ?end, "an app host has died");
         }
         let now = self.engine.now();

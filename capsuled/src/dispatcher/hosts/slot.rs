@@ -9,17 +9,13 @@ use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_core::time::Timestamp;
 use tokio::time::Instant;
 
+use super::super::pause::Pause;
 use super::Raised;
 use super::attempt::{Attempt, Limits};
 use crate::apps::Revision;
 use crate::logs::LogWriter;
 use crate::runner::host::{Sender, Start, ToHost};
 use crate::runner::process::{Process, ProcessEnd};
-
-/// The pause after a host's first death; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The longest of those pauses.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// How long an app may take to boot.
 pub(super) const BOOT: Duration = Duration::from_secs(120);
@@ -36,10 +32,8 @@ pub(super) struct Slot {
     pub(super) host: Option<Host>,
     /// Claimed, and not yet given to a host.
     pub(super) waiting: Vec<Waiting>,
-    /// No host is started before this.
-    pub(super) not_before: Option<Instant>,
-    /// Deaths since a host was last ready for a while.
-    pub(super) deaths: u32,
+    /// After the death of a host.
+    pub(super) pause: Pause,
 }
 
 /// An attempt that waits for its host.
@@ -80,20 +74,13 @@ pub(super) struct Host {
 
 impl Slot {
     pub(super) fn new(revision: Arc<Revision>) -> Self {
-        Self {
-            revision,
-            wanted: false,
-            host: None,
-            waiting: Vec::new(),
-            not_before: None,
-            deaths: 0,
-        }
+        Self { revision, wanted: false, host: None, waiting: Vec::new(), pause: Pause::default() }
     }
 
     /// When something is to be done if nothing happens.
     pub(super) fn alarm(&self) -> Option<Instant> {
         let Some(host) = &self.host else {
-            return self.not_before.filter(|_| self.wanted || !self.waiting.is_empty());
+            return self.pause.until().filter(|_| self.wanted || !self.waiting.is_empty());
         };
         let attempts = host.attempts.values().filter(|attempt| !attempt.reported);
         let deadline = attempts.filter(|a| a.blamed.is_none()).filter_map(|a| a.deadline).min();
@@ -155,17 +142,7 @@ impl Slot {
 
     /// There is no host, and none has died a moment ago.
     pub(super) fn may_launch(&self) -> bool {
-        self.host.is_none() && self.not_before.is_none_or(|at| at <= Instant::now())
-    }
-
-    /// A host has died: the next one waits a while, longer each time.
-    pub(super) fn back_off(&mut self, lived: Duration) {
-        if lived > PAUSE_MAX {
-            self.deaths = 0;
-        }
-        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(self.deaths)).min(PAUSE_MAX);
-        self.deaths = self.deaths.saturating_add(1);
-        self.not_before = Instant::now().checked_add(pause);
+        self.host.is_none() && self.pause.is_over()
     }
 }
 

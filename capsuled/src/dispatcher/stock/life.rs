@@ -70,7 +70,7 @@ impl StockRunners {
         let (app, number) = place;
         let Some(slot) = self.slots.get_mut(place) else { return Ok(()) };
         let Some(python) = slot.revision.python.clone() else { return Ok(()) };
-        slot.not_before = None;
+        slot.pause.started();
         let token = self.gateway.new_token(app, *number);
         let of = Of { app, revision: &slot.revision, python: &python };
         let plan = match self.surroundings.stock_plan(of, &self.socket, &token) {
@@ -78,7 +78,7 @@ impl StockRunners {
             Err(error) => {
                 tracing::error!(app, revision = number, %error, "a runner cannot be prepared");
                 self.gateway.forget_token(&token);
-                slot.back_off(Duration::ZERO);
+                slot.pause.died(Duration::ZERO);
                 let kind = "HostError".to_owned();
                 let message = format!("preparing the app's runner: {error}");
                 return self.unserve(place, &Raised { kind, message, ..Raised::default() });
@@ -129,7 +129,7 @@ impl StockRunners {
         self.registry.forget(runner.process.key);
         self.gateway.forget_token(&runner.token);
         if !runner.quitting {
-            slot.back_off(runner.since.elapsed());
+            slot.pause.died(runner.since.elapsed());
             tracing::warn!(app = place.0, revision = place.1, ?end, "a stock runner has died");
         }
         let now = self.engine.now();

@@ -7,15 +7,12 @@ use std::time::Duration;
 use capsule_core::id::{AttemptNumber, TaskId};
 use tokio::time::Instant;
 
+use super::super::pause::Pause;
 use super::attempt::{Attempt, Limits};
 use crate::apps::Revision;
 use crate::gateway::StockTask;
 use crate::runner::process::{Process, ProcessEnd};
 
-/// The pause after a runner's first death; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The longest of those pauses.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a runner that has listened may be deaf: its longest pause before it connects again,
 /// and then some.
 pub(super) const DEAF: Duration = Duration::from_secs(60);
@@ -32,9 +29,8 @@ pub(super) struct Slot {
     pub(super) runner: Option<Runner>,
     /// Claimed, and not yet given to a runner.
     pub(super) waiting: Vec<Waiting>,
-    /// No runner is started before this.
-    pub(super) not_before: Option<Instant>,
-    deaths: u32,
+    /// After the death of a runner.
+    pub(super) pause: Pause,
 }
 
 /// An attempt that waits for its runner.
@@ -67,21 +63,14 @@ pub(super) struct Runner {
 }
 
 impl Slot {
-    pub(super) const fn new(revision: Arc<Revision>) -> Self {
-        Self {
-            revision,
-            wanted: false,
-            runner: None,
-            waiting: Vec::new(),
-            not_before: None,
-            deaths: 0,
-        }
+    pub(super) fn new(revision: Arc<Revision>) -> Self {
+        Self { revision, wanted: false, runner: None, waiting: Vec::new(), pause: Pause::default() }
     }
 
     /// When something is to be done if nothing happens.
     pub(super) fn alarm(&self) -> Option<Instant> {
         let Some(runner) = &self.runner else {
-            return self.not_before.filter(|_| self.wanted || !self.waiting.is_empty());
+            return self.pause.until().filter(|_| self.wanted || !self.waiting.is_empty());
         };
         if let Some((_, until)) = &runner.died {
             return Some(*until);
@@ -120,17 +109,7 @@ impl Slot {
 
     /// There is no runner, and none has died a moment ago.
     pub(super) fn may_launch(&self) -> bool {
-        self.runner.is_none() && self.not_before.is_none_or(|at| at <= Instant::now())
-    }
-
-    /// A runner has died: the next one waits a while, longer each time.
-    pub(super) fn back_off(&mut self, lived: Duration) {
-        if lived > PAUSE_MAX {
-            self.deaths = 0;
-        }
-        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(self.deaths)).min(PAUSE_MAX);
-        self.deaths = self.deaths.saturating_add(1);
-        self.not_before = Instant::now().checked_add(pause);
+        self.runner.is_none() && self.pause.is_over()
     }
 }
 
