@@ -15,6 +15,7 @@ import faulthandler
 import fcntl
 import gc
 import inspect
+import itertools
 import json
 import os
 import select
@@ -331,14 +332,13 @@ def forked(run, kept, handled, count):
         theirs.close()
     try:
         os.waitpid(middle, 0)
-        answer = os.read(reading, 4096).decode().split(" ", count)
+        answer = os.read(reading, 4096).decode()
     finally:
         os.close(reading)
-    pids = [int(word) for word in answer[:-1]]
-    for mine, _ in lines[len(pids) :]:
-        mine.close()
+    # Behind those that were forked may stand why no more were.
+    pids = [int(word) for word in itertools.takewhile(str.isdigit, answer.split())]
     if not pids:
-        raise OSError(answer[-1] or "the forked process died")
+        raise OSError(answer or "the forked process died")
     return [Spare(pid, mine) for pid, (mine, _) in zip(pids, lines)]
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -262,6 +264,34 @@ class Forked(Case):
             os.kill(spare, signal.SIGKILL)
         self.until(lambda: all(map(self.gone, spares)))
         self.assertIn("working for z", forks.fork("work", {"owner_id": "z"}).wait()[0])
+
+    def test_a_batch_that_cannot_be_forked_whole_gives_those_that_were(self):
+        script = """
+import os, sys, types
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+package = types.ModuleType("capsule_host")
+package.__path__ = [sys.argv[1]]
+sys.modules["capsule_host"] = package
+from capsule_host import attempt
+attempt.become = lambda *given: os._exit(0)
+fork, middle, left = os.fork, os.getpid(), int(sys.argv[2])
+def scarce():
+    global left
+    if os.getpid() != middle:
+        left -= 1
+        if left < 0:
+            raise BlockingIOError(11, "no room for 1 more")
+    return fork()
+os.fork = scarce
+try:
+    print(len(attempt.forked(None, set(), [], 4)))
+except OSError as error:
+    print(error)
+"""
+        host = pathlib.Path(__file__).parents[2] / "capsuled" / "host"
+        for room, said in ((4, "4"), (2, "2"), (0, "BlockingIOError: [Errno 11] no room for 1 more")):
+            ran = subprocess.run([sys.executable, "-c", script, host, str(room)], capture_output=True, text=True)
+            self.assertEqual((ran.stdout.strip(), ran.stderr), (said, ""))
 
     def spares_of(self, forks, others):
         """The processes that were forked ahead, once no more come."""
