@@ -1,11 +1,15 @@
 //! Whatever reads bytes from outside, as functions of those bytes: [`TARGETS`].
 //!
-//! Each target is run twice: in CI for a moment, by `tests/short.rs` with the small [`mutate`], and
+//! Each target is run twice: in CI for a moment, by `tests/it/short.rs` with the small [`mutate`], and
 //! by `make fuzz` for as long as one likes, by libFuzzer with coverage. A target panics when a
 //! promise is broken: a panic anywhere, an answer that does not come, a round trip that changes
 //! something.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a target says that it found something")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a target says that it found something"
+)]
 
 pub mod corpus;
 pub mod describe;

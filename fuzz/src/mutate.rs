@@ -107,7 +107,8 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
             }
         }
         3 => {
-            drop(bytes.splice(at..at, (0..dice.below(8)).map(|_| dice.byte()).collect::<Vec<_>>()))
+            let random: Vec<u8> = (0..dice.below(8)).map(|_| dice.byte()).collect();
+            drop(bytes.splice(at..at, random));
         }
         4 => drop(bytes.drain(at..until)),
         5 => bytes.truncate(at),

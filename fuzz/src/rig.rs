@@ -154,7 +154,7 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
             Effect::Spawn(task) => {
                 let Some(lease) = task.state.lease() else { continue };
                 drop(engine.started(task.id, lease.attempt, 7, engine.now()));
-                (task.id, lease.attempt, task.id.0 % 8 != 0)
+                (task.id, lease.attempt, !task.id.0.is_multiple_of(8))
             }
             Effect::Stop { task, attempt, .. } => (*task, *attempt, true),
             Effect::PutBack
@@ -170,7 +170,7 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
 }
 
 fn end(engine: &Engine, task: TaskId, attempt: AttemptNumber) {
-    let failed = task.0 % 2 == 0;
+    let failed = task.0.is_multiple_of(2);
     let verdict = if failed { Verdict::Failed(Failure::Exit(1)) } else { Verdict::Completed };
     let report = Report {
         attempt,

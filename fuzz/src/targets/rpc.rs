@@ -70,22 +70,31 @@ fn with_bed<T>(test: impl FnOnce(&mut Bed) -> T) {
 }
 
 /// A daemon, and one connection to each of its sockets.
-struct Bed {
+#[derive(Debug)]
+pub struct Bed {
     clients: Channel,
     runners: Channel,
     requests: u32,
     rig: Rig,
 }
 
+impl Default for Bed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Bed {
-    fn new() -> Self {
+    /// A daemon of its own.
+    pub fn new() -> Self {
         let rig = Rig::new();
         let (clients, runners) =
             rig.runtime.block_on(async { (connect(&rig.clients), connect(&rig.runners)) });
         Self { clients, runners, requests: 0, rig }
     }
 
-    fn ask(&self, protocol: &Protocol, data: &[u8]) -> Result<usize, Code> {
+    /// Asks as [`capsule`] and [`sdk`] do: how many messages the answer has, or with which code it is refused.
+    pub fn ask(&self, protocol: &Protocol, data: &[u8]) -> Result<usize, Code> {
         let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
         let (name, body) = data.split_at(end);
         let body = body.get(1..).unwrap_or_default();
@@ -123,7 +132,8 @@ impl Bed {
         }
     }
 
-    fn write(&self, data: &[u8]) {
+    /// Writes as [`http`] does.
+    pub fn write(&self, data: &[u8]) {
         let (flags, data) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
         let path = if flags & 1 == 0 { &self.rig.clients } else { &self.rig.runners };
         self.rig.runtime.block_on(async {

@@ -36,7 +36,7 @@ fn kept_inputs_are_those_of_real_messages() {
 
 /// The records that every version must read, as a start finds them.
 fn records() -> Vec<u8> {
-    let hex = include_str!("../../capsule-core/src/task/records.hex");
+    let hex = include_str!("../../../capsule-core/src/task/records.hex");
     let mut all = Vec::new();
     for (id, line) in (1_u64..).zip(hex.lines()) {
         let digits: Vec<u8> = line.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -161,7 +161,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     };
     let targets = v1::Targets { ids: Vec::new(), filter: Some(filter.clone()), all: true };
     let deploy = v1::DeployRequest {
-        manifest: include_str!("../corpus/manifest/options").to_owned(),
+        manifest: include_str!("../../corpus/manifest/options").to_owned(),
         dir: "/tmp".to_owned(),
         ..v1::DeployRequest::default()
     };
