@@ -59,6 +59,7 @@ FUZZ_SECONDS ?= 60
 FRAMES ?= 1000000
 fuzz: export CARGO_PROFILE_RELEASE_LTO = off
 fuzz: export CARGO_PROFILE_RELEASE_OPT_LEVEL = 1
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG = 0
 fuzz:
 	@scripts/needs.sh fuzz
 	for name in $(FUZZ); do \

@@ -18,7 +18,7 @@ pub static SDK: LazyLock<Protocol> = LazyLock::new(|| Protocol::new(capsule_prot
 /// How deep composed messages go.
 const DEEPEST: u32 = 6;
 /// Strings that handlers know.
-const STRINGS: [&str; 32] = [
+const STRINGS: [&str; 37] = [
     "",
     "1",
     "2",
@@ -51,6 +51,11 @@ const STRINGS: [&str; 32] = [
     "01890000-0000-7000-8000-000000000001",
     "API_KEY",
     "../../etc",
+    r#"{"$or":[{"n":{"$gte":1,"$exists":true}},{"owner_id":{"$regex":"^a","$options":"i"}}]}"#,
+    r#"{"$set":{"a.b":1},"$inc":{"n":1},"$push":{"l":{"$each":[1,null]}},"$unset":{"x":""}}"#,
+    r#"{"n":1,"owner_id":"acme","a":{"b":[{"c":null}]}}"#,
+    r#"{"n":-1}"#,
+    "things",
 ];
 /// Numbers that handlers take for something special.
 const NUMBERS: [u64; 12] = [

@@ -46,6 +46,8 @@ fn called(text: &str, parsed: Parsed, words: &str) {
     ];
     if let Some(python) = &parsed.python {
         let _names = python.handlers.names();
+        assert_eq!(python.changes(Some(&**python)), [""; 0], "it differs from itself");
+        let _widgets = python.pages.iter().map(|page| page.widgets().len()).sum::<usize>();
     }
     let mut apps = Apps::default();
     let revision = Revision {

@@ -33,10 +33,10 @@ fn garbage(bed: &Bed, dice: &mut Dice) {
 
 #[test]
 fn garbage_leaves_nothing_behind() {
-    let frames = std::env::var("CAPSULE_FUZZ_FRAMES").map_or(3000, |text| text.parse().unwrap());
+    let frames = std::env::var("CAPSULE_FUZZ_FRAMES").map_or(2000, |text| text.parse().unwrap());
     let seed = std::env::var("CAPSULE_FUZZ_SEED").map_or(7, |text| text.parse().unwrap());
     let (bed, mut dice) = (Bed::new(), Dice::new(seed));
-    let warm = 1000;
+    let warm = 500;
     for _ in 0..warm {
         garbage(&bed, &mut dice);
     }

@@ -213,7 +213,15 @@ fn calls() -> Vec<(&'static str, Vec<u8>)> {
         done: true,
         ..Default::default()
     };
+    let deep = sdk::UpdateOneRequest {
+        collection: "things".to_owned(),
+        filter_json: b"{}".to_vec(),
+        update_json: format!(r#"{{"$set":{{"{}":1}}}}"#, "a.".repeat(300)).into_bytes(),
+        upsert: true,
+        ..Default::default()
+    };
     vec![
+        ("deep_path", asked("DataService/UpdateOne", &deep)),
         ("submit", asked("TaskService/SubmitTask", &submit)),
         (
             "claim",

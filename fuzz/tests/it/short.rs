@@ -71,3 +71,24 @@ macro_rules! targets {
 }
 
 targets!(lock spans cron manifest description fault store records logs keeper host rpc sdk http);
+
+/// The mutations reach what no kept input has: a brace where none was, a number at the edge of its type.
+#[test]
+fn mutations_reach_what_is_planted() {
+    let kept = corpus::kept("lock");
+    let mut dice = Dice::new(1);
+    let planted: [fn(&[u8]) -> bool; 2] =
+        [|data| data.starts_with(b"{{{"), |data| data.windows(4).any(|four| four == [0xff; 4])];
+    let mut found = [0_u32; 2];
+    for _ in 0..50_000 {
+        let (_, one) = dice.pick(&kept).unwrap();
+        let (_, other) = dice.pick(&kept).unwrap();
+        let mut data = mutated(one, other, &mut dice);
+        // Mutated again, as an input that was kept for what it found.
+        data = mutated(&data, other, &mut dice);
+        for (count, planted) in found.iter_mut().zip(planted) {
+            *count += u32::from(planted(&data) && !planted(one));
+        }
+    }
+    assert!(found.iter().all(|count| *count > 0), "{found:?}");
+}
