@@ -6,7 +6,7 @@ use capsule_core::id::TaskId;
 use capsule_core::task::Status;
 use capsule_core::time::Timestamp;
 
-use super::{Book, Entry, Symbol};
+use super::{Book, Entry, Symbol, Text};
 
 /// What a task must be like. Empty fields ask for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,31 +34,44 @@ pub struct Filter {
 impl Filter {
     /// Whether a task is meant.
     pub fn matches(&self, book: &Book, entry: &Entry) -> bool {
-        self.sieve(book).is_some_and(|sieve| sieve.lets(entry))
+        let labels = entry.labels.map_or("", |labels| book.label_sets.text(labels));
+        self.labels_match(labels)
+            && self.without_labels(book).is_some_and(|sieve| sieve.lets(entry))
     }
 
-    /// The filter in the book's own numbers; `None` = a name that no task has.
-    fn sieve(&self, book: &Book) -> Option<Sieve<'_>> {
+    /// The filter in the book's own numbers; `None` = asks for what no task has.
+    fn sieve(&self, book: &Book) -> Option<Sieve> {
+        let mut sieve = self.without_labels(book)?;
+        if !self.labels.is_empty() {
+            let fits = book.label_sets.map(|lines| self.labels_match(lines));
+            sieve.labels = Some(fits.contains(&true).then_some(fits)?);
+        }
+        Some(sieve)
+    }
+
+    fn without_labels(&self, book: &Book) -> Option<Sieve> {
         let known = |wanted: &str| match wanted {
             "" => Some(None),
             wanted => book.symbols.find(wanted).map(Some),
         };
+        let names = if self.names.is_empty() {
+            None
+        } else {
+            let fits: Vec<bool> =
+                book.symbols.iter().map(|(_, name)| self.names_match(name)).collect();
+            Some(fits.contains(&true).then_some(fits)?)
+        };
         Some(Sieve {
-            filter: self,
+            statuses: self.statuses.iter().fold(0, |all, status| all | bit(*status)),
             app: known(&self.app)?,
             owner: known(&self.owner)?,
             queue: known(&self.queue)?,
-            names: self.name_numbers(book)?,
+            lock: if self.lock.is_empty() { None } else { Some(book.keys.find(&self.lock)?) },
+            names,
+            labels: None,
+            since: self.since,
+            until: self.until,
         })
-    }
-
-    fn name_numbers(&self, book: &Book) -> Option<Vec<Symbol>> {
-        if self.names.is_empty() {
-            return Some(Vec::new());
-        }
-        let names = book.symbols.iter().filter(|(_, name)| self.names_match(name));
-        let names: Vec<Symbol> = names.map(|(symbol, _)| symbol).collect();
-        (!names.is_empty()).then_some(names)
     }
 
     /// Whether nothing is asked for.
@@ -76,37 +89,51 @@ impl Filter {
 
     fn labels_match(&self, lines: &str) -> bool {
         self.labels.iter().all(|(label, wanted)| {
-            lines.lines().any(|line| match line.split_once('=') {
-                Some((name, value)) => name == label && (wanted.is_empty() || value == wanted),
-                None => false,
+            lines.split('\n').any(|line| {
+                let value = line.strip_prefix(label.as_str()).and_then(|it| it.strip_prefix('='));
+                value.is_some_and(|value| wanted.is_empty() || value == wanted)
+                    && !label.contains('=')
             })
         })
     }
 }
 
-/// A filter in numbers, to look through very many tasks.
+/// A filter in numbers, to look through very many tasks. What is `None` is not asked for.
 #[derive(Debug)]
-struct Sieve<'a> {
-    filter: &'a Filter,
+struct Sieve {
+    /// A bit for each status; none = any.
+    statuses: u16,
     app: Option<Symbol>,
     owner: Option<Symbol>,
     queue: Option<Symbol>,
-    names: Vec<Symbol>,
+    lock: Option<Text>,
+    /// For each symbol, whether it is a wanted name.
+    names: Option<Vec<bool>>,
+    /// For each set of labels, whether it has those wanted.
+    labels: Option<Vec<bool>>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
-impl Sieve<'_> {
+const fn bit(status: Status) -> u16 {
+    1 << status as u16
+}
+
+impl Sieve {
     fn lets(&self, entry: &Entry) -> bool {
-        let Filter { statuses, lock, labels, since, until, .. } = self.filter;
-        (statuses.is_empty() || statuses.contains(&entry.status))
-            && since.is_none_or(|since| entry.created >= since)
-            && until.is_none_or(|until| entry.created < until)
+        let is_in = |fits: &Vec<bool>, index: usize| fits.get(index).copied().unwrap_or(false);
+        (self.statuses == 0 || self.statuses & bit(entry.status) != 0)
+            && self.since.is_none_or(|since| entry.created >= since)
+            && self.until.is_none_or(|until| entry.created < until)
             && self.app.is_none_or(|app| app == entry.app)
             && self.owner.is_none_or(|owner| owner == entry.owner)
             && self.queue.is_none_or(|queue| queue == entry.queue)
-            && (lock.is_empty() || entry.lock.as_deref() == Some(lock.as_str()))
-            && (self.names.is_empty() || self.names.contains(&entry.name))
-            && (labels.is_empty()
-                || self.filter.labels_match(entry.labels.as_deref().unwrap_or("")))
+            && self.lock.is_none_or(|lock| entry.lock == Some(lock))
+            && self.names.as_ref().is_none_or(|fits| is_in(fits, entry.name.0 as usize))
+            && self
+                .labels
+                .as_ref()
+                .is_none_or(|fits| entry.labels.is_some_and(|labels| is_in(fits, labels.index())))
     }
 }
 
@@ -123,15 +150,9 @@ impl Book {
             let found = usize::try_from(total).unwrap_or(usize::MAX).min(wanted);
             return (total, self.newest(filter, before).take(found).collect());
         }
-        let (mut total, mut page) = (0, Vec::new());
+        let Some(sieve) = filter.sieve(self) else { return (0, Vec::new()) };
         let before = before.unwrap_or(TaskId(u64::MAX));
-        for id in self.newest(filter, None) {
-            total += 1;
-            if page.len() < wanted && id < before {
-                page.push(id);
-            }
-        }
-        (total, page)
+        self.entries.sift(|entry| sieve.lets(entry), before, wanted)
     }
 
     /// The ids of all tasks that match, newest first, below `before`.
@@ -142,12 +163,10 @@ impl Book {
     ) -> impl Iterator<Item = TaskId> + 'a {
         let end = before.unwrap_or(TaskId(u64::MAX));
         let sieve = filter.sieve(self);
-        let entries = sieve.is_some().then(|| self.entries.range(..end).rev());
-        entries
-            .into_iter()
-            .flatten()
-            .filter(move |(_, entry)| sieve.as_ref().is_some_and(|sieve| sieve.lets(entry)))
-            .map(|(id, _)| *id)
+        sieve.into_iter().flat_map(move |sieve| {
+            let entries = self.entries.below(end);
+            entries.filter(move |(_, entry)| sieve.lets(entry)).map(|(id, _)| id)
+        })
     }
 
     /// How many tasks match.

@@ -4,15 +4,15 @@
 //! attempt is gone, and has no lifetime of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use capsule_core::id::TaskId;
 use capsule_core::pick::{Lane, Rank, Ready};
 
+use super::entries::Text;
 use super::symbols::Symbol;
 
-/// A lock: the key within its app.
-pub type LockId = (Symbol, Arc<str>);
+/// A lock: the key within its app. Every task that holds it or waits for it keeps the key.
+pub type LockId = (Symbol, Text);
 
 /// All locks that are held or waited for.
 #[derive(Debug, Default)]
@@ -29,21 +29,21 @@ struct Lock {
 
 impl Locks {
     /// The task whose attempt holds the lock.
-    pub fn holder(&self, id: &LockId) -> Option<TaskId> {
-        self.locks.get(id).and_then(|lock| lock.holder)
+    pub fn holder(&self, id: LockId) -> Option<TaskId> {
+        self.locks.get(&id).and_then(|lock| lock.holder)
     }
 
     /// Lets a task wait for the lock, or stand in its lane when the lock is free.
-    pub fn wait(&mut self, id: &LockId, lane: Lane, rank: Rank, ready: &mut Ready) {
-        let lock = self.locks.entry(id.clone()).or_default();
+    pub fn wait(&mut self, id: LockId, lane: Lane, rank: Rank, ready: &mut Ready) {
+        let lock = self.locks.entry(id).or_default();
         lock.withdraw(ready);
         lock.waiters.entry(lane).or_default().insert(rank);
         lock.offer(ready);
     }
 
     /// A task waits no longer.
-    pub fn leave(&mut self, id: &LockId, lane: Lane, rank: Rank, ready: &mut Ready) {
-        if let Some(lock) = self.locks.get_mut(id) {
+    pub fn leave(&mut self, id: LockId, lane: Lane, rank: Rank, ready: &mut Ready) {
+        if let Some(lock) = self.locks.get_mut(&id) {
             lock.withdraw(ready);
             if let Some(ranks) = lock.waiters.get_mut(&lane) {
                 ranks.remove(&rank);
@@ -57,15 +57,15 @@ impl Locks {
     }
 
     /// The attempt of `task` holds the lock from now on.
-    pub fn acquire(&mut self, id: &LockId, task: TaskId, ready: &mut Ready) {
-        let lock = self.locks.entry(id.clone()).or_default();
+    pub fn acquire(&mut self, id: LockId, task: TaskId, ready: &mut Ready) {
+        let lock = self.locks.entry(id).or_default();
         lock.withdraw(ready);
         lock.holder = Some(task);
     }
 
     /// The tree of `task`'s attempt is gone.
-    pub fn release(&mut self, id: &LockId, task: TaskId, ready: &mut Ready) {
-        if let Some(lock) = self.locks.get_mut(id)
+    pub fn release(&mut self, id: LockId, task: TaskId, ready: &mut Ready) {
+        if let Some(lock) = self.locks.get_mut(&id)
             && lock.holder == Some(task)
         {
             lock.holder = None;
@@ -75,17 +75,17 @@ impl Locks {
     }
 
     /// Every lock with its holder and its waiters in the order in which they would get it.
-    pub fn iter(&self) -> impl Iterator<Item = (&LockId, Option<TaskId>, Vec<TaskId>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (LockId, Option<TaskId>, Vec<TaskId>)> {
         self.locks.iter().map(|(id, lock)| {
             let mut waiters: Vec<Rank> = lock.waiters.values().flatten().copied().collect();
             waiters.sort_unstable();
-            (id, lock.holder, waiters.into_iter().map(Rank::task).collect())
+            (*id, lock.holder, waiters.into_iter().map(Rank::task).collect())
         })
     }
 
-    fn forget(&mut self, id: &LockId) {
-        if self.locks.get(id).is_some_and(|l| l.holder.is_none() && l.waiters.is_empty()) {
-            self.locks.remove(id);
+    fn forget(&mut self, id: LockId) {
+        if self.locks.get(&id).is_some_and(|l| l.holder.is_none() && l.waiters.is_empty()) {
+            self.locks.remove(&id);
         }
     }
 }
