@@ -186,52 +186,15 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use capsule_core::command::Command;
-    use capsule_core::id::Uuid;
-    use capsule_core::retry::Backoff;
-    use capsule_core::spec::{Delivery, LockPolicy, Payload, TaskSpec};
     use capsule_core::task::Task;
-    use capsule_core::time::Span;
 
     use super::*;
+    use crate::book::tests::{spec, submitted};
 
     fn task(id: u64, name: &str, queue: &str) -> Task {
-        let spec = TaskSpec {
-            app: String::new(),
-            name: name.to_owned(),
-            display_name: String::new(),
-            owner: "ada".to_owned(),
-            uid: 0,
-            queue: queue.to_owned(),
-            priority: 0,
-            labels: BTreeMap::from([("team".to_owned(), queue.to_owned())]),
-            payload: Payload::Inline(Vec::new()),
-            retries: 0,
-            backoff: Backoff::default(),
-            timeout: None,
-            grace: Span::ZERO,
-            delivery: Delivery::AtMostOnce,
-            lock: None,
-            lock_policy: LockPolicy::Merge,
-            key: None,
-            start_within: None,
-            after: Vec::new(),
-            no_retry_exit_codes: Vec::new(),
-            no_retry_on: Vec::new(),
-            revision: 0,
-            arguments: 0,
-            summary: String::new(),
-            not_before: None,
-            hold: false,
-            tick: None,
-        };
-        let submit =
-            Command::Submit { id: TaskId(id), uuid: Uuid::default(), spec: Box::new(spec) };
-        let mut task = None;
-        for event in &capsule_core::decide(None, &submit, Timestamp(1)).unwrap() {
-            capsule_core::evolve(&mut task, event);
-        }
-        task.unwrap()
+        let mut spec = spec(name, queue);
+        spec.labels.insert("team".to_owned(), queue.to_owned());
+        submitted(id, spec, Timestamp(1))
     }
 
     /// Tasks 1 to 10: the even ones `mail` in `slow`, the odd ones `sync` in `fast`.

@@ -168,6 +168,9 @@ impl Book {
         } else if entry.is_ready() && self.may_stand(task.id) {
             self.stand(task.id, &entry);
         }
+        if self.lingering.contains_key(&task.id) {
+            self.occupy(entry.lane(), 1, false);
+        }
         self.entries.insert(task.id, entry);
     }
 
@@ -200,6 +203,9 @@ impl Book {
             }
         } else if entry.is_ready() {
             self.step_aside(task.id, &entry);
+        }
+        if self.lingering.contains_key(&task.id) {
+            self.occupy(entry.lane(), -1, false);
         }
         entry.lock.into_iter().for_each(|key| self.keys.release(key));
         entry.labels.into_iter().for_each(|set| self.label_sets.release(set));
