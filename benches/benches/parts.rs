@@ -123,6 +123,7 @@ fn log(c: &mut Criterion) {
 }
 
 /// The book of as many queued tasks, each as `of` makes it of the plain one.
+#[expect(clippy::print_stdout, reason = "a figure that no timing shows")]
 fn queued(count: u64, of: impl Fn(u64, &mut TaskSpec)) -> Book {
     let before = resident();
     let mut book = Book::new(4);

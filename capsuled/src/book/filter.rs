@@ -6,6 +6,7 @@ use capsule_core::id::TaskId;
 use capsule_core::task::Status;
 use capsule_core::time::Timestamp;
 
+use super::entries::Marks;
 use super::{Book, Entry, Symbol, Text};
 
 /// What a task must be like. Empty fields ask for nothing.
@@ -43,7 +44,7 @@ impl Filter {
     fn sieve(&self, book: &Book) -> Option<Sieve> {
         let mut sieve = self.without_labels(book)?;
         if !self.labels.is_empty() {
-            let fits = book.label_sets.map(|lines| self.labels_match(lines));
+            let fits = book.label_sets.which(self.label_marks(), |lines| self.labels_match(lines));
             sieve.labels = Some(fits.contains(&true).then_some(fits)?);
         }
         Some(sieve)
@@ -89,11 +90,19 @@ impl Filter {
 
     fn labels_match(&self, lines: &str) -> bool {
         self.labels.iter().all(|(label, wanted)| {
-            lines.split('\n').any(|line| {
-                let value = line.strip_prefix(label.as_str()).and_then(|it| it.strip_prefix('='));
-                value.is_some_and(|value| wanted.is_empty() || value == wanted)
-                    && !label.contains('=')
-            })
+            let is_it = |value: &str| wanted.is_empty() || value.lines().next() == Some(wanted);
+            std::iter::successors(Some(lines), |rest| rest.split_once('\n').map(|(_, rest)| rest))
+                .filter_map(|rest| rest.strip_prefix(label.as_str())?.strip_prefix('='))
+                .any(|value| is_it(value) && !label.contains('='))
+        })
+    }
+
+    /// What a set of labels must be marked with to have all those wanted.
+    fn label_marks(&self) -> Marks {
+        self.labels.iter().fold(Marks::default(), |marks, (label, wanted)| {
+            let marks = marks.and(Marks::of(label));
+            let line = || Marks::of(&format!("{label}={wanted}"));
+            if wanted.is_empty() { marks } else { marks.and(line()) }
         })
     }
 }

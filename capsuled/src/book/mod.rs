@@ -11,12 +11,12 @@ mod filter;
 mod gates;
 mod live;
 mod locks;
+mod sets;
 mod symbols;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::Hash;
 
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::pick::{Rank, Ready};
@@ -35,6 +35,7 @@ pub use self::gates::{Gate, GateKind};
 use self::live::Live;
 pub use self::live::SHARED_MAX;
 pub use self::locks::{LockId, Locks};
+use self::sets::Sets;
 pub use self::symbols::{Symbol, Symbols};
 
 /// Everything the engine knows in memory.
@@ -81,8 +82,8 @@ pub struct Book {
     in_queues: Unfinished,
     alarms: BTreeSet<(Timestamp, TaskId)>,
     by_key: HashMap<Box<str>, TaskId>,
-    unfinished: HashMap<LockId, BTreeSet<TaskId>>,
-    dependants: HashMap<TaskId, BTreeSet<TaskId>>,
+    unfinished: Sets<LockId>,
+    dependants: Sets<TaskId>,
     live: Live,
     pace: Pace,
 }
@@ -151,11 +152,11 @@ impl Book {
             self.by_key.insert(key_of(&task.spec.app, &task.spec.name, key), task.id);
         }
         for dependency in &task.spec.after {
-            self.dependants.entry(dependency.task).or_default().insert(task.id);
+            self.dependants.insert(dependency.task, task.id);
         }
         let lock = entry.lock_id();
         if let Some(lock) = lock.filter(|_| !entry.status.is_ended()) {
-            self.unfinished.entry(lock).or_default().insert(task.id);
+            self.unfinished.insert(lock, task.id);
         }
         if entry.is_live() {
             if shares {
@@ -189,11 +190,11 @@ impl Book {
             }
         }
         for dependency in &task.spec.after {
-            forget(&mut self.dependants, dependency.task, task.id);
+            self.dependants.remove(dependency.task, task.id);
         }
         let lock = entry.lock_id();
         if let Some(lock) = lock {
-            forget(&mut self.unfinished, lock, task.id);
+            self.unfinished.remove(lock, task.id);
         }
         if entry.is_live() {
             let shares = self.sharing.remove(&task.id);
@@ -345,13 +346,12 @@ impl Book {
     /// Unfinished tasks under a lock, oldest first.
     pub fn unfinished(&self, app: &str, key: &str) -> Vec<TaskId> {
         let lock = self.symbols.find(app).zip(self.keys.find(key));
-        let tasks = lock.and_then(|lock: LockId| self.unfinished.get(&lock));
-        tasks.map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+        lock.map(|lock| self.unfinished.of(lock)).unwrap_or_default()
     }
 
     /// Tasks that wait for this one.
     pub fn dependants(&self, id: TaskId) -> Vec<TaskId> {
-        self.dependants.get(&id).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+        self.dependants.of(id)
     }
 
     /// Live attempts of a queue.
@@ -372,14 +372,4 @@ impl Book {
 fn key_of(app: &str, name: &str, key: &str) -> Box<str> {
     let name = if app.is_empty() { "" } else { name };
     format!("{app}\0{name}\0{key}").into()
-}
-
-/// Takes a task out of the set under `key`; an empty set goes too.
-fn forget<K: Eq + Hash>(sets: &mut HashMap<K, BTreeSet<TaskId>>, key: K, task: TaskId) {
-    if let Some(tasks) = sets.get_mut(&key) {
-        tasks.remove(&task);
-        if tasks.is_empty() {
-            sets.remove(&key);
-        }
-    }
 }

@@ -13,6 +13,7 @@ use capsule_core::id::TaskId;
 
 pub use self::entry::Entry;
 pub(super) use self::entry::alarm;
+pub(super) use self::texts::Marks;
 pub use self::texts::{Text, Texts};
 
 /// So many ids share a page: one bit of a word each.

@@ -21,6 +21,36 @@ pub struct Texts {
 struct Kept {
     text: Arc<str>,
     times: u32,
+    marks: Marks,
+}
+
+/// What parts a text has, roughly: it can only have what has no other marks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::book) struct Marks(u32);
+
+impl Marks {
+    /// Those of one part.
+    pub(in crate::book) fn of(part: &str) -> Self {
+        // FNV-1a, of which the upper bits are the better ones.
+        let hash = part
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Self(1 << (hash.wrapping_mul(0x9e37_79b1) >> 27))
+    }
+
+    /// These and those.
+    #[must_use]
+    pub(in crate::book) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The marks of a text: of each line, and of what stands before `=` there.
+    fn of_lines(text: &str) -> Self {
+        text.lines().fold(Self::default(), |marks, line| {
+            let start = line.split_once('=').map_or(line, |(start, _)| start);
+            marks.and(Self::of(line)).and(Self::of(start))
+        })
+    }
 }
 
 impl Text {
@@ -45,7 +75,8 @@ impl Texts {
             return number;
         }
         let text: Arc<str> = text.into();
-        let kept = Some(Kept { text: Arc::clone(&text), times: 1 });
+        let marks = Marks::of_lines(&text);
+        let kept = Some(Kept { text: Arc::clone(&text), times: 1, marks });
         let number = self.free.pop().unwrap_or_else(|| Text::after(self.kept.len()));
         match self.kept.get_mut(number.index()) {
             Some(free) => *free = kept,
@@ -77,10 +108,18 @@ impl Texts {
         self.kept.get(number.index()).and_then(Option::as_ref).map_or("", |kept| &kept.text)
     }
 
-    /// By the index of each number, what `of` says of its text; nothing of a number without one.
-    pub fn map<T: Default>(&self, mut of: impl FnMut(&str) -> T) -> Vec<T> {
-        let said = |kept: &Option<Kept>| kept.as_ref().map_or_else(T::default, |k| of(&k.text));
-        self.kept.iter().map(said).collect()
+    /// By the index of each number, whether its text is meant. `is_meant` is only asked of those
+    /// with all these marks.
+    pub(in crate::book) fn which(
+        &self,
+        marks: Marks,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<bool> {
+        let kept = self.kept.iter().map(Option::as_ref);
+        kept.map(|kept| {
+            kept.is_some_and(|it| marks.and(it.marks) == it.marks && is_meant(&it.text))
+        })
+        .collect()
     }
 
     /// How many numbers there are, used or free.
@@ -110,12 +149,30 @@ mod tests {
         assert_eq!(texts.find("a"), Some(a), "it was kept twice");
         texts.release(a);
         assert_eq!((texts.find("a"), texts.text(a)), (None, ""));
-        assert_eq!(texts.map(|text| text.len()), [0, 1]);
+        assert_eq!(texts.which(Marks::default(), |_| true), [false, true]);
         assert_eq!(texts.keep("c"), a, "a free number is used again");
         assert_eq!(texts.text(a), "c");
         texts.release(a);
         texts.release(b);
         assert!(texts.is_empty());
         assert_eq!(texts.numbers(), 2);
+    }
+
+    #[test]
+    fn only_texts_with_the_marks_are_looked_at() {
+        let mut texts = Texts::default();
+        for n in 0..1000 {
+            texts.keep(&format!("order={n}\nteam=a"));
+        }
+        let looked = std::cell::Cell::new(0);
+        let marks = Marks::of("order").and(Marks::of("order=7"));
+        let found = texts.which(marks, |text| {
+            looked.set(looked.get() + 1);
+            text.starts_with("order=7\n")
+        });
+        assert_eq!(found.iter().position(|is| *is), Some(7));
+        assert!(looked.get() < 300, "{} of 1000", looked.get());
+        let none = texts.which(Marks::of("order").and(Marks::of("team")), |_| true);
+        assert_eq!(none, [true; 1000]);
     }
 }

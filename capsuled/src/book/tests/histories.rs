@@ -261,12 +261,16 @@ impl Life {
             }
             Step::End { which, well, lingers } => {
                 let id = self.nth(which, live);
-                id.into_iter().for_each(|id| self.end(id, well, lingers));
+                if let Some(id) = id {
+                    self.end(id, well, lingers);
+                }
             }
             Step::Gone { which } => {
                 let (count, all) = (self.model.lingering.len(), self.model.lingering.clone());
                 let one = which.checked_rem(count).and_then(|nth| all.into_iter().nth(nth));
-                one.into_iter().for_each(|(id, attempt)| self.gone(id, attempt));
+                if let Some((id, attempt)) = one {
+                    self.gone(id, attempt);
+                }
             }
             Step::Cancel { which } => {
                 let cancel = Command::Cancel { reason: String::new(), grace: None };
@@ -284,11 +288,15 @@ impl Life {
             }
             Step::Edit { which, shape } => {
                 let id = self.nth(which, |_| true);
-                id.into_iter().for_each(|id| self.edit(id, &shape));
+                if let Some(id) = id {
+                    self.edit(id, &shape);
+                }
             }
             Step::Remove { which } => {
                 let id = self.nth(which, Status::is_ended);
-                id.into_iter().for_each(|id| self.remove(id));
+                if let Some(id) = id {
+                    self.remove(id);
+                }
             }
             Step::Clock { seconds } => {
                 self.now = self.now.plus(Span::from_secs(seconds));
