@@ -15,12 +15,16 @@ use serde_json::json;
 /// Plays the interpreter of an app: what the daemon has it run.
 const INTERPRETER: &str = r#"#!/bin/sh
 for role; do :; done
+[ "$role" = host ] && exec python3 host.py host
 [ "$role" = attempt ] || exit 1
 [ "$CAPSULE_TASK" = begin ] && exec python3 recur.py
 me="$CAPSULE_TASK_ID $CAPSULE_ATTEMPT"
 echo "begin $me" >> ../notes
 echo "end $me" >> ../notes
 "#;
+
+/// Its host, in which the handlers of its schedules run: `quick` is one that it knows.
+const HOST: &str = include_str!("../hosts/fake_host.py");
 
 /// Submits the task `beat` to be run each second.
 const RECUR: &str = r#"
@@ -52,12 +56,13 @@ pub(super) fn deploy(home: &Home) {
     fs::write(&interpreter, INTERPRETER).unwrap();
     fs::set_permissions(&interpreter, PermissionsExt::from_mode(0o700)).unwrap();
     fs::write(folder.join("recur.py"), RECUR).unwrap();
+    fs::write(folder.join("host.py"), HOST).unwrap();
     let task = |name| json!({"name": name, "async": false, "params": []});
     let text = json!({
         "format": 1, "kind": "python", "app": "app", "entry": "app.py:app",
         "interpreter": interpreter, "dir": folder, "source": folder, "mode": "host",
         "tasks": [task("beat"), task("begin")],
-        "schedules": [{"name": "minutely", "cron": "* * * * *", "async": false}],
+        "schedules": [{"name": "quick", "cron": "* * * * *"}],
     });
     fs::write(home.path("h/capsule.toml"), text.to_string()).unwrap();
     home.capsule(["deploy"]).run().exits(0);
@@ -116,8 +121,11 @@ pub(super) async fn judge(
             assert!(former.is_none(), "task {id} is of two ticks: {former:?} {:?}", made[&id]);
         }
     }
-    let of_schedules: BTreeMap<u64, &TaskView> =
-        tasks.iter().filter(|task| task.app == "app" && task.name != "begin").map(|task| (task.id, task)).collect();
+    let of_schedules: BTreeMap<u64, &TaskView> = tasks
+        .iter()
+        .filter(|task| task.app == "app" && task.name != "begin")
+        .map(|task| (task.id, task))
+        .collect();
     for (id, task) in of_schedules.range(first..) {
         assert!(made.contains_key(id), "no tick made {task:?}");
     }

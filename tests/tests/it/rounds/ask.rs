@@ -20,10 +20,11 @@ const BATCH: u64 = 12;
 impl Client {
     /// Asks for one thing.
     pub(super) async fn ask(&mut self, calls: &mut Calls) -> Asked {
-        match self.random.below(20) {
+        match self.random.below(22) {
             0..=4 => self.submit_any(calls).await,
             5 | 6 => self.submit_batch(calls).await,
             7 => self.submit_held(calls).await,
+            20 | 21 => self.submit_merging(calls).await,
             8 => self.submit_merging(calls).await,
             9 | 10 => self.submit_keyed(calls).await,
             11 => self.cancel_one(calls).await,
@@ -110,7 +111,7 @@ impl Client {
     }
 
     async fn submit_merging(&mut self, calls: &mut Calls) -> Asked {
-        let plan = Plan::Locked { key: self.random.below(2), merge: true };
+        let plan = Plan::Locked { key: 0, merge: true };
         let request = self.request(plan, None, Options::default());
         let reply = self.submit(calls, request).await?;
         self.note(&reply, Known::new(plan, None));
@@ -299,7 +300,7 @@ impl Client {
     /// Runs the app's schedule now, unless its run before goes on.
     async fn trigger(&mut self, calls: &mut Calls) -> Asked {
         let request =
-            TriggerScheduleRequest { schedule: "app/minutely".to_owned(), ..Default::default() };
+            TriggerScheduleRequest { schedule: "app/quick".to_owned(), ..Default::default() };
         match calls.schedules.trigger_schedule(request).await {
             Ok(reply) => {
                 self.triggered.push(reply.into_inner().task.unwrap().id);

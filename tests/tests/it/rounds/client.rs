@@ -97,7 +97,7 @@ impl Client {
         let Some(mut calls) = self.connect(&over).await else { return self };
         if self.look(&mut calls).await.is_ok() {
             while self.ask(&mut calls).await.is_ok() {
-                tokio::time::sleep(self.random.millis(15)).await;
+                tokio::time::sleep(self.random.millis(8)).await;
             }
         }
         self

@@ -97,12 +97,12 @@ impl Plan {
                 )
             }
             Self::Later { .. } | Self::Absent => ":".to_owned(),
-            Self::Flaky => "seen=seen-$CAPSULE_TASK_ID; if [ -e $seen ]; then rm $seen; \
-                 else : > $seen; code=9; fi"
-                .to_owned(),
+            Self::Flaky => {
+                "seen=seen-$CAPSULE_TASK_ID; [ -e $seen ] || { : > $seen; code=9; }".to_owned()
+            }
             Self::Locked { key, merge } => {
                 let file = lock_file(client, key, merge);
-                format!("echo in $me >> {file}; sleep 0.02; echo out $me >> {file}")
+                format!("echo in $me >> {file}; sleep 0.04; echo out $me >> {file}")
             }
             Self::Signal => "kill -9 $$".to_owned(),
             Self::Timeout => "sleep 30".to_owned(),
