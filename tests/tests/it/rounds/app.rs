@@ -105,7 +105,8 @@ pub(super) async fn judge(
     let mut first = u64::MAX;
     for schedule in schedules {
         let (name, limit) = (schedule.id.to_string(), 1000);
-        let request = ScheduleHistoryRequest { schedule: name, limit, ..Default::default() };
+        let request =
+            ScheduleHistoryRequest { schedule: name, limit, ..ScheduleHistoryRequest::default() };
         let ticks = calls.schedule_history(request).await.unwrap().into_inner().ticks;
         judge_order(&ticks);
         let fired = ticks.iter().filter(|tick| tick.outcome != "skipped");

@@ -127,7 +127,9 @@ impl Client {
         let lost = self.keys.iter().position(|(_, id)| id.is_none());
         let number = match lost {
             Some(lost) => lost,
-            None if last > 0 && self.random.one_in(2) => self.random.next() as usize % last,
+            None if last > 0 && self.random.one_in(2) => {
+                usize::try_from(self.random.below(last as u64)).unwrap()
+            }
             None => {
                 self.keys.push((Plan::any(&mut self.random), None));
                 last
@@ -299,8 +301,10 @@ impl Client {
 
     /// Runs the app's schedule now, unless its run before goes on.
     async fn trigger(&mut self, calls: &mut Calls) -> Asked {
-        let request =
-            TriggerScheduleRequest { schedule: "app/quick".to_owned(), ..Default::default() };
+        let request = TriggerScheduleRequest {
+            schedule: "app/quick".to_owned(),
+            ..TriggerScheduleRequest::default()
+        };
         match calls.schedules.trigger_schedule(request).await {
             Ok(reply) => {
                 self.triggered.push(reply.into_inner().task.unwrap().id);

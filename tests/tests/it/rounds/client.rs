@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use capsule_proto::v1::Status::{Claimed, Running};
 use capsule_proto::v1::daemon_client::DaemonClient;
 use capsule_proto::v1::schedules_client::SchedulesClient;
 use capsule_proto::v1::tasks_client::TasksClient;
@@ -124,10 +125,8 @@ impl Client {
         for (id, known) in &mut self.known {
             known.compare(*id, views.get(id));
             let waits = known.queued && known.seen.is_some_and(|seen| !is_over(seen.status));
-            let claimed = views.get(id).is_some_and(|view| {
-                use capsule_proto::v1::Status::{Claimed, Running};
-                matches!(view.status(), Claimed | Running)
-            });
+            let live = |view: &TaskView| matches!(view.status(), Claimed | Running);
+            let claimed = views.get(id).is_some_and(live);
             let frozen = waits && !claimed && self.paused == Some(true);
             known.frozen = views.get(id).filter(|_| frozen).map(|view| view.attempt);
         }

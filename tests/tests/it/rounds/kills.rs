@@ -61,7 +61,7 @@ impl<'a> Killer<'a> {
     /// Starts a daemon, has `busy` make it work, and kills it.
     pub(super) fn round(&mut self, mut busy: impl FnMut()) {
         self.round += 1;
-        if self.round % 2 == 0 {
+        if self.round.is_multiple_of(2) {
             let place = PLACES[usize::try_from(self.round / 2).unwrap() % PLACES.len()];
             self.at_place(place, &mut busy);
         } else {

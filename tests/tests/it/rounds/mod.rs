@@ -58,7 +58,7 @@ fn nothing_acknowledged_is_lost_undone_or_run_twice() {
         });
         over.store(true, Ordering::Relaxed);
         clients.extend(busy.into_iter().map(|client| runtime.block_on(client).unwrap()));
-        if round % VERIFY == 0 {
+        if round.is_multiple_of(VERIFY) {
             verify(&home);
         }
     }

@@ -40,7 +40,8 @@ impl Random {
     }
 
     pub(super) fn any<T: Copy>(&mut self, all: &[T]) -> Option<T> {
-        if all.is_empty() { None } else { Some(all[self.next() as usize % all.len()]) }
+        let chosen = self.below(all.len().max(1) as u64);
+        all.get(usize::try_from(chosen).unwrap()).copied()
     }
 }
 
@@ -120,7 +121,12 @@ impl Plan {
             match self {
                 Self::Absent => program.argv = vec!["/there/is/no/program".to_owned()],
                 Self::Large => program.stdin = Some(vec![b'x'; LARGE]),
-                _ => {}
+                Self::Once { .. }
+                | Self::Later { .. }
+                | Self::Flaky
+                | Self::Locked { .. }
+                | Self::Signal
+                | Self::Timeout => {}
             }
         }
         request
@@ -177,7 +183,12 @@ impl Plan {
             Self::Once { lines, .. } => (1..=lines)
                 .fold(String::new(), |text, line| text + "line " + &line.to_string() + "\n"),
             Self::Large => format!("{LARGE}\n"),
-            _ => String::new(),
+            Self::Later { .. }
+            | Self::Flaky
+            | Self::Locked { .. }
+            | Self::Signal
+            | Self::Timeout
+            | Self::Absent => String::new(),
         }
     }
 }
