@@ -24,8 +24,7 @@ impl Client {
             0..=4 => self.submit_any(calls).await,
             5 | 6 => self.submit_batch(calls).await,
             7 => self.submit_held(calls).await,
-            20 | 21 => self.submit_merging(calls).await,
-            8 => self.submit_merging(calls).await,
+            8 | 20 | 21 => self.submit_merging(calls).await,
             9 | 10 => self.submit_keyed(calls).await,
             11 => self.cancel_one(calls).await,
             12 => self.cancel_group(calls).await,
@@ -123,16 +122,16 @@ impl Client {
 
     /// Submits under a new key, or again under one that was used.
     async fn submit_keyed(&mut self, calls: &mut Calls) -> Asked {
-        let last = self.keys.len();
-        let lost = self.keys.iter().position(|(_, id)| id.is_none());
-        let number = match lost {
-            Some(lost) => lost,
-            None if last > 0 && self.random.one_in(2) => {
-                usize::try_from(self.random.below(last as u64)).unwrap()
+        let count = self.keys.len();
+        let unanswered = self.keys.iter().position(|(_, id)| id.is_none());
+        let number = match unanswered {
+            Some(number) => number,
+            None if count > 0 && self.random.one_in(2) => {
+                usize::try_from(self.random.below(count as u64)).unwrap()
             }
             None => {
                 self.keys.push((Plan::any(&mut self.random), None));
-                last
+                count
             }
         };
         self.submit_key(calls, number).await

@@ -74,12 +74,11 @@ impl<'a> Killer<'a> {
         busy();
         // Now and then while it opens the store and settles with the keeper.
         let end = if self.random.one_in(4) { 80 } else { 500 };
-        // The random moment itself: no condition tells when it has come.
-        std::thread::sleep(self.random.millis(end));
+        pass(self.random.millis(end));
         match self.random.below(12) {
             0 => {
                 self.kill_keeper();
-                std::thread::sleep(self.random.millis(100));
+                pass(self.random.millis(100));
                 daemon.kill();
             }
             1 => {
@@ -118,7 +117,7 @@ impl<'a> Killer<'a> {
                 assert!(of_keeper, "{place} is no place of the keeper");
                 wait_for("the keeper dies there", || (!processes::alive(pid)).then_some(()));
                 self.deaths.push((before, now_us()));
-                std::thread::sleep(self.random.millis(200));
+                pass(self.random.millis(200));
                 daemon.kill();
             }
             None => {
@@ -143,7 +142,7 @@ impl<'a> Killer<'a> {
             if Instant::now() > deadline {
                 return None;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            pass(Duration::from_millis(2));
         }
     }
 
@@ -171,6 +170,12 @@ impl<'a> Killer<'a> {
             assert_eq!(*hit > 0, self.has_places, "{place} was reached {hit} times");
         }
     }
+}
+
+/// Lets time pass.
+#[expect(clippy::disallowed_methods, reason = "no condition tells that a random moment has come")]
+fn pass(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// The process that took the mark with it.

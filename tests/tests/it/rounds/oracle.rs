@@ -161,11 +161,11 @@ impl Judge<'_> {
             let mut events = client_calls.tail(request).await.unwrap().into_inner();
             let mut log = Vec::new();
             while let Some(event) = events.message().await.unwrap() {
-                if let Some(Event::Chunk(chunk)) = event.event {
-                    if chunk.stream == "out" {
-                        assert_eq!(chunk.gap, 0, "{id} {known:?}");
-                        log.extend(chunk.data);
-                    }
+                if let Some(Event::Chunk(chunk)) = event.event
+                    && chunk.stream == "out"
+                {
+                    assert_eq!(chunk.gap, 0, "{id} {known:?}");
+                    log.extend(chunk.data);
                 }
             }
             assert_eq!(String::from_utf8_lossy(&log), known.plan.output(), "{id} {known:?}");
