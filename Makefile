@@ -87,6 +87,7 @@ deny:
 release:
 	@scripts/needs.sh build
 	$(CARGO) build --locked --release --bins
+	@! grep -q CAPSULE_FAIL_AT $(TARGET)/release/capsuled || { echo 'capsuled has fail points' >&2; exit 1; }
 
 # `capsulectl` is the same command under a name that no Python environment shadows.
 install: release
