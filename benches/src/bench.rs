@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tempfile::TempDir;
 
+use crate::ending;
+
 /// What every row is given.
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -54,7 +56,9 @@ impl Bench {
             Some(dir) => builder.tempdir_in(dir),
             None => builder.tempdir(),
         };
-        made.context("making a private folder")
+        let made = made.context("making a private folder")?;
+        ending::folder(made.path());
+        Ok(made)
     }
 
     /// How often a noisy measure is repeated.
