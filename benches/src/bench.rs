@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
 use crate::ending;
@@ -33,6 +34,13 @@ impl Bench {
                 path.is_file(),
                 "{} is missing; build it with cargo build --release --bins",
                 path.display()
+            );
+        }
+        let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
+        if statfs(&place).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
+            let place = place.display();
+            eprintln!(
+                "capsule-bench: {place} lies in memory, where a sync costs nothing; see --dir"
             );
         }
         Ok(bench)

@@ -64,7 +64,7 @@ impl Spooler {
 
 impl Peer for Spooler {
     fn about(&self) -> String {
-        format!("{} -S 4, added from four shells' worth of clients", version(&self.program, "-V"))
+        format!("{} -S 4, added by four callers at once", version(&self.program, "-V"))
     }
 
     /// From the first add to the last end; adding is part of how it runs a program.
