@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::server::last_words;
-use super::{PAYLOAD, Turn, installed};
+use super::{PAYLOAD, Turn, installed, system};
 use crate::ending;
 
 /// How long an answer may be late.
@@ -21,17 +21,34 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Script {
     name: &'static str,
     text: &'static str,
+    language: Language,
 }
 
-pub(super) const BULLMQ: Script =
-    Script { name: "bullmq_submit.cjs", text: include_str!("../../peers/bullmq_submit.cjs") };
-pub(super) const RQ: Script =
-    Script { name: "rq_submit.py", text: include_str!("../../peers/rq_submit.py") };
-pub(super) const HUEY: Script =
-    Script { name: "huey_submit.py", text: include_str!("../../peers/huey_submit.py") };
+#[derive(Clone, Copy)]
+enum Language {
+    Node,
+    Python,
+}
+
+pub(super) const BULLMQ: Script = Script {
+    name: "bullmq_submit.cjs",
+    text: include_str!("../../peers/bullmq_submit.cjs"),
+    language: Language::Node,
+};
+pub(super) const RQ: Script = Script {
+    name: "rq_submit.py",
+    text: include_str!("../../peers/rq_submit.py"),
+    language: Language::Python,
+};
+pub(super) const HUEY: Script = Script {
+    name: "huey_submit.py",
+    text: include_str!("../../peers/huey_submit.py"),
+    language: Language::Python,
+};
 pub(super) const PROCRASTINATE: Script = Script {
     name: "procrastinate_submit.py",
     text: include_str!("../../peers/procrastinate_submit.py"),
+    language: Language::Python,
 };
 const ROUNDS: &str = include_str!("../../peers/rounds.py");
 
@@ -56,7 +73,7 @@ impl Driver {
         let place = folder.path();
         std::fs::write(place.join("rounds.py"), ROUNDS)?;
         std::fs::write(place.join(script.name), script.text)?;
-        let mut command = interpreter(script)?;
+        let mut command = interpreter(script.language)?;
         let log = place.join(format!("{}.log", script.name));
         command.arg(place.join(script.name)).arg(server).arg(PAYLOAD);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
@@ -106,11 +123,13 @@ impl Drop for Driver {
     }
 }
 
-fn interpreter(script: &Script) -> anyhow::Result<Command> {
-    if !script.name.ends_with(".cjs") {
-        return Ok(Command::new(installed("venv/bin/python")?));
-    }
-    let mut node = Command::new("node");
-    node.env("NODE_PATH", installed("node/node_modules")?);
-    Ok(node)
+fn interpreter(language: Language) -> anyhow::Result<Command> {
+    Ok(match language {
+        Language::Python => Command::new(installed("venv/bin/python")?),
+        Language::Node => {
+            let mut node = Command::new(system("node")?);
+            node.env("NODE_PATH", installed("node/node_modules")?);
+            node
+        }
+    })
 }
