@@ -78,10 +78,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bench = Bench::new(args.programs.clone(), args.dir.clone(), args.quick)?;
     ending::watch();
     println!("{}", report::heading(args.quick));
-    let asked = |row: &&rows::Row| args.rows.iter().any(|name| name == row.name);
     let chosen: Vec<_> = match args.rows.as_slice() {
         [] => rows::all().iter().collect(),
-        _ => known().filter(asked).collect(),
+        asked => asked.iter().filter_map(|name| known().find(|row| row.name == *name)).collect(),
     };
     let mut failed = false;
     for row in chosen {
