@@ -141,6 +141,15 @@ impl Tasks for Served {
         Ok(Response::new(self.0.lock().accept(&request)?))
     }
 
+    type SubmitStreamStream = tokio_stream::Empty<Result<SubmitResult>>;
+
+    async fn submit_stream(
+        &self,
+        _: Request<tonic::Streaming<SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>> {
+        Err(tonic::Status::unimplemented("no command asks for this"))
+    }
+
     async fn submit_batch(
         &self,
         request: Request<SubmitBatchRequest>,
