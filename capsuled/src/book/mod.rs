@@ -5,6 +5,7 @@
 //! made of the stored tasks, but for the attempts that linger and the pace.
 
 mod ahead;
+mod ended;
 mod entry;
 mod filter;
 mod gates;
@@ -24,6 +25,7 @@ use crate::apps::Apps;
 use crate::schedule::Schedules;
 
 use self::ahead::Pace;
+pub use self::ended::{ENDED_MAX, Ended, Keep, LAST_KEPT};
 pub use self::entry::Entry;
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
@@ -75,6 +77,10 @@ pub struct Book {
     dependants: HashMap<TaskId, BTreeSet<TaskId>>,
     live: Live,
     pace: Pace,
+    /// Ended tasks by their end.
+    pub ended: Ended,
+    /// The last id given to a task or schedule, as of the last commit.
+    pub last_id: TaskId,
 }
 
 /// How many tasks are in each status.
@@ -125,6 +131,7 @@ impl Book {
         if let Some(task) = after {
             self.put_in(task, shares);
         }
+        self.note_end(before, after);
     }
 
     fn put_in(&mut self, task: &Task, shares: bool) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
+use capsule_core::spec::Payload;
 use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
@@ -95,7 +96,8 @@ impl Committer {
                 return true;
             }
             let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
-            let wait = [left, self.alarm(), look_again].into_iter().flatten().min();
+            let more = self.carry.retention.more.then_some(Duration::ZERO);
+            let wait = [left, self.alarm(), look_again, more].into_iter().flatten().min();
             let received = match wait {
                 Some(wait) => self.inbox.recv_timeout(wait),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -126,7 +128,8 @@ impl Committer {
     fn alarm(&self) -> Option<Duration> {
         let book = self.shared.book.read();
         let task = book.next_alarm().map(|(at, _)| at);
-        let at = task.into_iter().chain(ticks::next_alarm(&book)).min()?;
+        let old = self.carry.retention.next_alarm(&book);
+        let at = [task, ticks::next_alarm(&book), old].into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.shared.clock.now()).as_micros()))
     }
 
@@ -137,6 +140,7 @@ impl Committer {
             Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
             None => group.book.degraded.remove(DISK),
         };
+        let somebody_waits = !requests.is_empty();
         let mut close = None;
         for request in requests {
             close = group.take(request)?.or(close);
@@ -144,6 +148,7 @@ impl Committer {
         group.alarms()?;
         group.ticks()?;
         group.claim()?;
+        group.retain(somebody_waits)?;
         group.commit(&self.effects)?;
         Ok(close)
     }
@@ -261,8 +266,7 @@ impl Group<'_> {
             Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
             Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
             Some(task) => {
-                self.bury(task);
-                self.drop_side_files(task);
+                self.forget_task(task);
                 Ok(Arc::clone(task))
             }
         };
@@ -271,10 +275,16 @@ impl Group<'_> {
 
     /// Takes a removed task's side files away once the removal is durable; the sweep at the next
     /// start takes what is left.
-    fn drop_side_files(&mut self, task: &Task) {
+    pub(super) fn drop_side_files(&mut self, task: &Task) {
         let (side, id) = (self.shared.side.clone(), task.id.0);
+        let is_side = |payload: &Payload| matches!(payload, Payload::Side { .. });
+        let payload = is_side(&task.spec.payload).then_some(SideKind::Payload);
+        let result = task.result.as_ref().is_some_and(is_side).then_some(SideKind::Result);
+        if payload.is_none() && result.is_none() {
+            return;
+        }
         self.afterwards.push(Box::new(move || {
-            for kind in SideKind::ALL {
+            for kind in payload.into_iter().chain(result) {
                 if let Err(error) = side.remove(kind, id) {
                     tracing::warn!(task.id = id, %error, "a side file stays until the next start");
                 }

@@ -13,6 +13,7 @@ mod patience;
 mod records;
 mod recover;
 mod request;
+mod retention;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -32,13 +33,16 @@ use tokio::sync::{mpsc, oneshot};
 use self::disk::Disk;
 use self::feed::post::Post;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
+pub use self::records::{
+    ATTEMPTS_KEPT, Tombstone, attempts, keep_ids, oldest_attempt, task, tombstone,
+};
 pub use self::recover::Recovered;
 pub use self::request::{
     Acted, Effect, EngineError, How, KnownAttempt, NewTask, QueueChange, Refusal, SubmitError,
     Submitted,
 };
 use self::request::{Reply, Request};
+pub use self::retention::{STONES_KEPT, STONES_MAX};
 pub use self::ticks::{NewRecurrence, Recurrence, ScheduleError, TickRow};
 use crate::apps::{Apps, Revision};
 use crate::book::{Book, Keeper, Queue};
