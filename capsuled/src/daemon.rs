@@ -24,6 +24,7 @@ use crate::dispatcher::{
 };
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
+use crate::keep::KeepArgs;
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
@@ -44,6 +45,8 @@ pub struct RunArgs {
     /// How many processes run at once [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Who starts the keeper.
     #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
     pub keeper: Option<KeeperStart>,
@@ -85,6 +88,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let clock = SystemClock;
     let slots = args.slots.unwrap_or_else(cores);
     let (opened, recovered) = open_store(&state, slots)?;
+    let recovered = recovered.keeping(args.keep.tasks());
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
@@ -98,6 +102,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let _ledger = args.keep.start_ledger(&logs, &engine)?;
     let runners = gateway::socket_path(&runtime_dir, store_uuid);
     let sockets = Sockets::new(socket, runners, &runtime_dir, store_uuid)?;
     let processes = Processes::new(Arc::clone(&logs));

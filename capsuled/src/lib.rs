@@ -13,6 +13,7 @@ pub mod dispatcher;
 pub mod engine;
 pub mod gateway;
 pub mod jail;
+pub mod keep;
 pub mod keeper;
 pub mod logs;
 pub mod rpc;

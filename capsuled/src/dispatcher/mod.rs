@@ -110,6 +110,7 @@ impl Dispatcher {
             stock: StockRunners::new(parts.stock, with(), python()),
             forks: Forks::new(with(), python()),
             turns: Turns::new(self.slots),
+            swept: false,
         };
         let mut pause = AGAIN;
         loop {
@@ -187,6 +188,9 @@ impl Dispatcher {
         shared.turns.begin(live.map(|known| (known.task, known.attempt)));
         known.extend(shared.gather().await?);
         self.engine.keeper_up(keeper, known).await?;
+        if !std::mem::replace(&mut shared.swept, true) {
+            self.surroundings.sweep(&self.engine);
+        }
         for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
@@ -268,7 +272,8 @@ impl Dispatcher {
                     why: why.into(),
                 }));
             }
-            Effect::Ack { task, attempt } => {
+            Effect::Ack { task, attempt, written } => {
+                self.logs.ended(task.0, attempt.0, written);
                 if !shared.ack(task, attempt) {
                     self.surroundings.clear(task, attempt);
                     link.send(Command::Ack(key(task, attempt)));
@@ -285,6 +290,7 @@ impl Dispatcher {
                     callbacks.tell(url, report::told(&task));
                 }
             }
+            Effect::Forgotten { task, first, last } => self.logs.forget(task.0, first.0..=last.0),
             Effect::AppsChanged => shared.reconcile()?,
         }
         Ok(())

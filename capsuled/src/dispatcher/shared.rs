@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) stock: StockRunners,
     pub(super) forks: Forks,
     pub(super) turns: Turns<Arc<Task>>,
+    /// What former daemons left in the folder of attempts was looked at.
+    pub(super) swept: bool,
 }
 
 /// What [`Shared::next`] gives.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
-use capsule_core::spec::Payload;
 use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,7 +19,7 @@ use super::request::{
 };
 use super::{DISK, EngineError, Shared, records, ticks};
 use crate::book::Queue;
-use crate::store::{Change, SideKind, Table};
+use crate::store::{Change, Table};
 
 /// Requests decided together at the most. More gain nothing: 64 already hide the fsync.
 const GROUP_MAX: usize = 128;
@@ -273,25 +272,6 @@ impl Group<'_> {
         Ok(Acted { id, before, result })
     }
 
-    /// Takes a removed task's side files away once the removal is durable; the sweep at the next
-    /// start takes what is left.
-    pub(super) fn drop_side_files(&mut self, task: &Task) {
-        let (side, id) = (self.shared.side.clone(), task.id.0);
-        let is_side = |payload: &Payload| matches!(payload, Payload::Side { .. });
-        let payload = is_side(&task.spec.payload).then_some(SideKind::Payload);
-        let result = task.result.as_ref().is_some_and(is_side).then_some(SideKind::Result);
-        if payload.is_none() && result.is_none() {
-            return;
-        }
-        self.afterwards.push(Box::new(move || {
-            for kind in payload.into_iter().chain(result) {
-                if let Err(error) = side.remove(kind, id) {
-                    tracing::warn!(task.id = id, %error, "a side file stays until the next start");
-                }
-            }
-        }));
-    }
-
     fn report(
         &mut self,
         id: TaskId,
@@ -299,12 +279,13 @@ impl Group<'_> {
         tree_gone: bool,
     ) -> Result<(), EngineError> {
         let attempt = report.attempt;
+        let written = report.receipt.output_bytes.saturating_add(report.receipt.error_bytes);
         let acted = self.ask(id, &Command::Report(report))?;
         if let (Ok(task), false) = (&acted.result, tree_gone) {
             self.book.linger(task, attempt);
         }
         // A stale report is acknowledged too: it has been heard.
-        self.effects.push(Effect::Ack { task: id, attempt });
+        self.effects.push(Effect::Ack { task: id, attempt, written });
         Ok(())
     }
 
@@ -331,8 +312,15 @@ impl Group<'_> {
             queue.limit = limit;
             self.put_back(true);
         }
-        self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
-        self.book.queues.insert(name, queue.clone());
+        // A queue that is as all others needs no record.
+        let usual = !queue.paused && queue.limit.is_none();
+        if usual {
+            self.write(Change::delete(Table::Queue, name.as_bytes()));
+            self.book.queues.remove(&name);
+        } else {
+            self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
+            self.book.queues.insert(name, queue.clone());
+        }
         queue
     }
 

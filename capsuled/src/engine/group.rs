@@ -210,7 +210,9 @@ impl<'a> Group<'a> {
         self.changes.push(records::put_attempt(id, attempt));
         let old = attempt.number.0.saturating_sub(records::ATTEMPTS_KEPT);
         if old > 0 {
-            self.changes.push(records::delete_attempt(id, AttemptNumber(old)));
+            let old = AttemptNumber(old);
+            self.changes.push(records::delete_attempt(id, old));
+            self.effects.push(Effect::Forgotten { task: id, first: old, last: old });
         }
     }
 

@@ -63,15 +63,6 @@ impl Api {
             return Ok(Response::new(v1::ActionReply { results }));
         }
         let acted = self.engine.remove(ids).await.map_err(Refused::from)?;
-        for acted in &acted {
-            if let Ok(task) = &acted.result {
-                for number in 1..=task.attempts.0 {
-                    if let Err(error) = self.logs.remove(task.id.0, number) {
-                        tracing::warn!(task.id = task.id.0, %error, "a log stays behind");
-                    }
-                }
-            }
-        }
         let results = acted.iter().map(|acted| self.action_result(acted, "removed")).collect();
         Ok(Response::new(v1::ActionReply { results }))
     }

@@ -8,15 +8,18 @@ mod stones;
 #[cfg(test)]
 mod tests;
 
-use capsule_core::id::TaskId;
+use capsule_core::id::{ScheduleId, TaskId};
+use capsule_core::spec::Payload;
 use capsule_core::task::{State, Task};
 use capsule_core::time::{Span, Timestamp};
 
 pub(super) use self::stones::Stones;
 pub use self::stones::{STONES_KEPT, STONES_MAX};
 use super::group::Group;
-use super::{EngineError, KEY_KEPT};
+use super::request::Effect;
+use super::{EngineError, KEY_KEPT, records};
 use crate::book::{Book, Keep};
+use crate::store::{SideFiles, SideKind};
 
 /// Records that a group takes away at the most when nobody waits for its commit.
 const IDLE_MAX: usize = 256;
@@ -40,6 +43,21 @@ impl Retention {
     /// The next instant at which something has to be forgotten.
     pub(super) fn next_alarm(&self, book: &Book) -> Option<Timestamp> {
         book.ended.next_alarm(&self.keep)
+    }
+}
+
+/// Removes the side files that a crash, or a failed removal, left of no task. Only before anything
+/// is written.
+pub(super) fn sweep_side_files(side: &SideFiles, book: &Book) {
+    let is_known =
+        |id| book.entries.contains_key(&TaskId(id)) || book.schedules.get(ScheduleId(id)).is_some();
+    match side.sweep(|_, id| is_known(id)) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "side files that belonged to no task are removed"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "side files that belong to no task stay behind");
+        }
     }
 }
 
@@ -68,7 +86,7 @@ impl Group<'_> {
             match self.needed_until(&task) {
                 Some(until) => self.book.ended.put_aside(candidate, until),
                 None => {
-                    room = room.saturating_sub(1 + super::records::stored_attempts(&task).count());
+                    room = room.saturating_sub(1 + records::stored_attempts(&task).count());
                     self.forget_task(&task);
                 }
             }
@@ -98,5 +116,28 @@ impl Group<'_> {
     pub(super) fn forget_task(&mut self, task: &Task) {
         self.bury(task);
         self.drop_side_files(task);
+        let (first, last) = (records::oldest_attempt(task.attempts), task.attempts);
+        if last >= first {
+            self.effects.push(Effect::Forgotten { task: task.id, first, last });
+        }
+    }
+
+    /// Takes a removed task's side files away once the removal is durable; the sweep at the next
+    /// start takes what is left.
+    fn drop_side_files(&mut self, task: &Task) {
+        let (side, id) = (self.shared.side.clone(), task.id.0);
+        let is_side = |payload: &Payload| matches!(payload, Payload::Side { .. });
+        let payload = is_side(&task.spec.payload).then_some(SideKind::Payload);
+        let result = task.result.as_ref().is_some_and(is_side).then_some(SideKind::Result);
+        if payload.is_none() && result.is_none() {
+            return;
+        }
+        self.afterwards.push(Box::new(move || {
+            for kind in payload.into_iter().chain(result) {
+                if let Err(error) = side.remove(kind, id) {
+                    tracing::warn!(task.id = id, %error, "a side file stays until the next start");
+                }
+            }
+        }));
     }
 }

@@ -25,6 +25,9 @@ use crate::store::{Change, KeyRange, SideKind, Table};
 use crate::text::bounded;
 use crate::work::{Call, Work};
 
+/// The most schedules when a recurrence is registered; those of an app's code are never refused.
+pub const SCHEDULES_MAX: usize = 10_000;
+
 /// Fires carried out in one group: more would make the answers of the group wait.
 const FIRES_MAX: usize = 128;
 
