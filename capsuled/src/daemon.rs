@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appdata::AppData;
+use crate::book::Keep;
 use crate::bridge::Bridge;
 use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
@@ -87,8 +88,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
     let slots = args.slots.unwrap_or_else(cores);
-    let (opened, recovered) = open_store(&state, slots)?;
-    let recovered = recovered.keeping(args.keep.tasks());
+    let (opened, recovered) = open_store(&state, slots, args.keep.tasks())?;
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
@@ -167,10 +167,10 @@ fn surroundings(state: &StateDir, sockets: &Sockets) -> anyhow::Result<Surroundi
 }
 
 /// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
-fn open_store(state: &StateDir, slots: u32) -> anyhow::Result<(Opened, Recovered)> {
+fn open_store(state: &StateDir, slots: u32, keep: Keep) -> anyhow::Result<(Opened, Recovered)> {
     let now = SystemClock.now();
     let now = jiff::Timestamp::from_microsecond(now.0).context("reading the clock")?;
-    let mut recovered = Recovered::new(slots);
+    let mut recovered = Recovered::new(slots).keeping(keep);
     let mut visit = |table, key: &[u8], value: &[u8]| recovered.take(table, key, value);
     let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(explain)?;
     let (state_dir, records) = (state.root().display(), &opened.found.records);

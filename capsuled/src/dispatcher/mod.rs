@@ -188,13 +188,10 @@ impl Dispatcher {
         shared.turns.begin(live.map(|known| (known.task, known.attempt)));
         known.extend(shared.gather().await?);
         self.engine.keeper_up(keeper, known).await?;
-        if !std::mem::replace(&mut shared.swept, true) {
-            self.surroundings.sweep(&self.engine);
-        }
         for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
-        shared.reconcile()?;
+        shared.settled(&self.surroundings, &self.engine)?;
         shared.forks.connected(&welcome);
         let mut batch = Vec::new();
         loop {

@@ -204,7 +204,7 @@ impl Surroundings {
 
     /// Takes the files of attempts away that are over, and whose end nobody told: their keeper died.
     pub(super) fn sweep(&self, engine: &Engine) {
-        for file in std::fs::read_dir(&self.work).into_iter().flatten().flatten() {
+        for file in fs::read_dir(&self.work).into_iter().flatten().flatten() {
             let name = file.file_name();
             let mut parts = name.to_str().unwrap_or_default().split('.');
             let task = parts.next().and_then(|part| part.parse().ok()).map(TaskId);

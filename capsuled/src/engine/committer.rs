@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
-use capsule_core::task::{Status, Task};
+use capsule_core::task::Status;
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -83,12 +83,11 @@ impl Group<'_> {
             if !self.book.ended.take(candidate, kin) {
                 continue;
             }
-            match self.needed_until(&task) {
-                Some(until) => self.book.ended.put_aside(candidate, until),
-                None => {
-                    room = room.saturating_sub(1 + records::stored_attempts(&task).count());
-                    self.forget_task(&task);
-                }
+            if let Some(until) = self.needed_until(&task) {
+                self.book.ended.put_aside(candidate, until);
+            } else {
+                room = room.saturating_sub(1 + records::stored_attempts(&task).count());
+                self.forget_task(&task);
             }
         }
         let none_left = self.book.ended.candidate(self.now, &keep).is_none();

@@ -9,7 +9,7 @@ use super::super::tests::{Bench, FAILED, report, spec};
 use super::super::{STONES_KEPT, STONES_MAX, tombstone};
 use crate::book::{Keep, LAST_KEPT};
 use crate::clock::Clock as _;
-use crate::store::{KeyRange, Store as _, Table};
+use crate::store::{KeyRange, Table};
 
 const DAY: Span = Span::from_secs(86_400);
 
@@ -191,7 +191,7 @@ async fn a_key_in_force_keeps_its_task() {
     let mut bench = Bench::new(1).await.keeping(keep).await;
     let keyed = || TaskSpec { key: Some("once".to_owned()), ..spec("mail") };
     let id = bench.ended(keyed(), Verdict::Completed).await;
-    for _ in 0..LAST_KEPT + 1 {
+    for _ in 0..=LAST_KEPT {
         bench.ended(spec("mail"), Verdict::Completed).await;
     }
     bench.advance(Span::from_secs(86_000)).await;

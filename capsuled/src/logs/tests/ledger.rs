@@ -19,6 +19,7 @@ fn there(dir: &LogDir) -> Vec<(u64, u32)> {
     dir.list().unwrap().into_iter().map(|log| (log.task, log.attempt)).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a condition with a deadline")]
 fn wait_for(dir: &LogDir, wanted: &[(u64, u32)]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while there(dir) != wanted {

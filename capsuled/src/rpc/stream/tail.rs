@@ -208,6 +208,7 @@ impl Tail {
                             stream: word(stream).to_owned(),
                             data: bytes,
                             gap: std::mem::take(&mut gap),
+                            pruned: false,
                             cursor: format!("{number}:{next}"),
                         };
                         self.send(Event::Chunk(chunk)).await?;
