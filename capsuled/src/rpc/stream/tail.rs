@@ -242,7 +242,10 @@ impl Tail {
             None => self.checked(engine::attempts(self.api.engine.store(), task)).await?,
         };
         let found = attempts.iter().find(|it| it.number == number && it.ended.is_some());
-        let gap = found.map_or(0, |it| it.receipt.output_bytes + it.receipt.error_bytes);
+        let kept = |it: &capsule_core::attempt::Receipt| {
+            (it.output_bytes + it.error_bytes).saturating_sub(it.dropped_bytes)
+        };
+        let gap = found.map_or(0, |it| kept(&it.receipt));
         if gap == 0 {
             return Ok(());
         }
