@@ -6,7 +6,7 @@ use capsule_core::spec::{Dependency, DependencyOn, TaskSpec};
 use capsule_core::time::Span;
 
 use super::super::tests::{Bench, FAILED, report, spec};
-use super::super::{STONES_KEPT, STONES_MAX, tombstone};
+use super::super::{NewRecurrence, QueueChange, SCHEDULES_MAX, STONES_KEPT, STONES_MAX, tombstone};
 use crate::book::{Keep, LAST_KEPT};
 use crate::clock::Clock as _;
 use crate::store::{KeyRange, Table};
@@ -297,4 +297,34 @@ async fn attempts_of_one_task_are_bounded() {
         bench.engine.remove(vec![id]).await.unwrap();
     }
     assert_eq!(bench.records(Table::Attempt), 0, "all of them go with the task");
+}
+
+#[tokio::test]
+async fn one_schedule_too_many_is_refused_with_the_limit() {
+    let bench = Bench::new(1).await;
+    let recur = || {
+        let (every, first) = (days(1), Some(bench.engine.now().plus(days(1))));
+        let new = NewRecurrence { spec: spec("mail"), payload: Vec::new(), every, first };
+        bench.engine.recur(new)
+    };
+    for _ in 0..SCHEDULES_MAX {
+        assert!(recur().await.unwrap().is_ok());
+    }
+    let refused = recur().await.unwrap().unwrap_err().to_string();
+    assert_eq!(refused, "there are 10000 schedules, the limit is 10000");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_as_all_others_has_no_record() {
+    let mut bench = Bench::new(1).await;
+    let set = |paused, limit| QueueChange { paused, limit, ..QueueChange::default() };
+    let name = || "slow".to_owned();
+    bench.engine.set_queue(name(), set(Some(true), Some(Some(2)))).await.unwrap();
+    assert_eq!(bench.records(Table::Queue), 1);
+    bench.engine.set_queue(name(), set(Some(false), None)).await.unwrap();
+    bench.restart().await;
+    assert_eq!(bench.engine.book().queues.get("slow").and_then(|queue| queue.limit), Some(2));
+    let queue = bench.engine.set_queue(name(), set(None, Some(None))).await.unwrap();
+    assert!(!queue.paused && queue.limit.is_none());
+    assert_eq!(bench.records(Table::Queue), 0);
 }
