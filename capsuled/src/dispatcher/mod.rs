@@ -43,6 +43,7 @@ use self::turns::Turns;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::failpoint;
 use crate::jail::Plan;
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
@@ -270,6 +271,7 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt, written } => {
+                failpoint::pass("before-ack");
                 self.logs.ended(task.0, attempt.0, written);
                 if !shared.ack(task, attempt) {
                     self.surroundings.clear(task, attempt);
