@@ -62,10 +62,10 @@ impl Bench {
 
     /// Waits until there is nothing left to forget.
     async fn pruned(&self) {
-        let mut before = usize::MAX;
+        let mut before = (usize::MAX, usize::MAX);
         loop {
             self.settle().await;
-            let now = self.records(Table::Task);
+            let now = (self.records(Table::Task), self.records(Table::Tombstone));
             if now == before {
                 return;
             }
