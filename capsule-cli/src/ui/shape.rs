@@ -177,8 +177,8 @@ pub(crate) fn chunk(id: &str, chunk: &LogChunk) -> Value {
         "stream": text(&chunk.stream),
         "data": String::from_utf8_lossy(&chunk.data),
         "gap": chunk.gap,
-        "pruned": chunk.pruned,
         "cursor": text(&chunk.cursor),
+        "pruned": chunk.pruned,
     })
 }
 
