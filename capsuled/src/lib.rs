@@ -14,6 +14,7 @@ pub mod engine;
 mod failpoint;
 pub mod gateway;
 pub mod jail;
+pub mod keep;
 pub mod keeper;
 pub mod logs;
 pub mod rpc;

@@ -393,6 +393,23 @@ impl Daemon for Served {
         Ok(Response::new(DrainReply { draining, running: 0 }))
     }
 
+    async fn limits(&self, _: Request<LimitsRequest>) -> Result<Response<LimitsReply>> {
+        let limit = |name: &str, value, unit: &str, used, flag: &str| Limit {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            text: "what it bounds".to_owned(),
+            flag: flag.to_owned(),
+            used,
+        };
+        let limits = vec![
+            limit("payload", Some(1 << 20), "bytes", None, ""),
+            limit("keep_completed", None, "ms", None, "--keep-completed"),
+            limit("tasks", Some(1_000_000), "", Some(12), ""),
+        ];
+        Ok(Response::new(LimitsReply { limits }))
+    }
+
     async fn list_queues(
         &self,
         _: Request<ListQueuesRequest>,

@@ -17,7 +17,7 @@ use crate::engine;
 
 /// Tasks on a page of `list`, unless said otherwise, and at the most.
 const PAGE: usize = 20;
-const PAGE_MAX: usize = 10_000;
+pub(super) const PAGE_MAX: usize = 10_000;
 
 type Answer<T> = Result<Response<T>, Status>;
 

@@ -91,6 +91,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/life/fork/mover.rs",
         "capsuled/src/keeper/writer.rs",
+        "capsuled/src/logs/ledger.rs",
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
