@@ -123,9 +123,21 @@ impl Home {
     /// # Panics
     /// It cannot even be executed.
     pub fn launch(&self, flags: &[&str]) -> Daemon {
+        self.launch_in(flags, [])
+    }
+
+    /// Like [`Home::launch`], with more in its environment.
+    ///
+    /// # Panics
+    /// It cannot even be executed.
+    pub fn launch_in<const N: usize>(
+        &self,
+        flags: &[&str],
+        environment: [(&'static str, PathBuf); N],
+    ) -> Daemon {
         let log = OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.command("capsuled");
-        command.arg("run").args(flags);
+        command.arg("run").args(flags).envs(environment);
         Daemon::spawn(command, log)
     }
 

@@ -17,8 +17,10 @@
 mod cli;
 mod daemon;
 mod home;
+pub mod power;
 pub mod processes;
 pub mod python;
+mod random;
 pub mod rpc;
 pub mod trace;
 mod wait;
@@ -26,4 +28,5 @@ mod wait;
 pub use cli::{Cli, Output, Started};
 pub use daemon::Daemon;
 pub use home::Home;
+pub use random::{Random, number};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
