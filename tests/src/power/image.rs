@@ -123,3 +123,39 @@ fn gather(place: &Path, prefix: &str, found: &mut BTreeMap<String, Option<Vec<u8
         }
     }
 }
+
+impl Image {
+    /// What is in `place` now.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub fn of(place: &Path) -> Self {
+        let mut real = BTreeMap::new();
+        gather(place, "", &mut real);
+        let mut number = 0;
+        let mut page = |(index, bytes): (usize, &[u8])| {
+            if bytes.iter().all(|byte| *byte == 0) {
+                return None;
+            }
+            number += 1;
+            let mut whole = bytes.to_vec();
+            whole.resize(PAGE, 0);
+            Some((index as u64, Page { number, bytes: Arc::from(whole) }))
+        };
+        let mut content = |bytes: Vec<u8>| Content {
+            size: bytes.len() as u64,
+            pages: bytes.chunks(PAGE).enumerate().filter_map(&mut page).collect(),
+        };
+        let entries = real.into_iter();
+        Self { entries: entries.map(|(path, bytes)| (path, bytes.map(&mut content))).collect() }
+    }
+
+    /// Its files: path, size, and the numbers of the pages that are not all zero.
+    pub fn files(&self) -> Vec<(String, u64, Vec<u64>)> {
+        let files = self.entries.iter().filter_map(|(path, content)| {
+            let content = content.as_ref()?;
+            Some((path.clone(), content.size, content.pages.keys().copied().collect()))
+        });
+        files.collect()
+    }
+}

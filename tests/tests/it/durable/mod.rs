@@ -2,5 +2,6 @@
 
 mod churn;
 mod damage;
+mod harm;
 mod order;
 mod replay;
