@@ -14,6 +14,7 @@
     reason = "whatever the harness cannot do fails the test that asked for it, out loud"
 )]
 
+mod badfs;
 mod cli;
 mod daemon;
 mod home;
@@ -25,6 +26,7 @@ pub mod rpc;
 pub mod trace;
 mod wait;
 
+pub use badfs::{BadDisk, Faults};
 pub use cli::{Cli, Output, Started};
 pub use daemon::Daemon;
 pub use home::Home;

@@ -42,6 +42,8 @@ pub(super) struct Committer {
     /// How many requests the last group had.
     last: usize,
     disk: Disk,
+    /// What waits until the disk can be written again.
+    held: Vec<Request>,
 }
 
 impl Committer {
@@ -51,7 +53,7 @@ impl Committer {
         (inbox, effects): (Receiver<Request>, UnboundedSender<Effect>),
         disk: Disk,
     ) -> Self {
-        Self { shared, carry, inbox, effects, waiting: Vec::new(), last: 0, disk }
+        Self { shared, carry, inbox, effects, waiting: Vec::new(), last: 0, disk, held: Vec::new() }
     }
 
     /// Runs until closed.
@@ -95,7 +97,8 @@ impl Committer {
                 return true;
             }
             let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
-            let wait = [left, self.alarm(), look_again].into_iter().flatten().min();
+            let alarm = if self.disk.read_only().is_none() { self.alarm() } else { None };
+            let wait = [left, alarm, look_again].into_iter().flatten().min();
             let received = match wait {
                 Some(wait) => self.inbox.recv_timeout(wait),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -137,8 +140,13 @@ impl Committer {
             Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
             None => group.book.degraded.remove(DISK),
         };
+        if let Some(why) = self.disk.read_only() {
+            let close = group.take_read_only(requests, why, &mut self.held)?;
+            group.commit(&self.effects)?;
+            return Ok(close);
+        }
         let mut close = None;
-        for request in requests {
+        for request in self.held.drain(..).chain(requests) {
             close = group.take(request)?.or(close);
         }
         group.alarms()?;

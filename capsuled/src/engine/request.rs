@@ -164,6 +164,9 @@ pub enum Refusal {
     /// Processes of its last attempt still live.
     #[error("processes of its last attempt are still ending")]
     Lingers,
+    /// Nothing can be made durable.
+    #[error("the file system of the state directory is read-only, so nothing can be changed")]
+    ReadOnly,
 }
 
 /// An attempt that the keeper has.
