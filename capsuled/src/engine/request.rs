@@ -252,7 +252,7 @@ pub enum EngineError {
     #[error("the daemon is busy: {0} requests wait")]
     Busy(usize),
     /// The store failed.
-    #[error("reading the store")]
+    #[error("using the store")]
     Store(#[from] StoreError),
     /// The thread cannot be started.
     #[error("starting the engine's thread")]

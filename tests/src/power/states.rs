@@ -87,7 +87,7 @@ impl<W: Witness> States<W> {
                 cuts.extend([true, false].map(|keep| Cut::Torn { unit, boundary, keep }));
             }
         }
-        cuts.extend((0..3).map(|_| Cut::Any { seed: self.random.next() }));
+        cuts.extend((0..3).map(|_| Cut::Any { seed: self.random.bits() }));
         cuts
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
+use capsule_tests::power::Cut;
 use capsule_tests::{BadDisk, Daemon, Home, wait_for};
 use serde_json::json;
 
@@ -67,12 +68,36 @@ fn a_failed_sync_ends_the_daemon_before_it_acknowledges_anything() {
     // Nobody serves while the disk is like that.
     let said = home.capsuled(["run"]).run();
     assert_ne!(said.code(), 0);
-    assert!(said.errors().contains("cannot sync"), "{}", said.errors());
+    assert!(said.errors().contains("Input/output error"), "{}", said.errors());
     disk.faults.sync_fails.store(false, SeqCst);
     let daemon = home.start();
     let bad = Bad { disk, home, daemon, ids };
     bad.all_there();
     bad.home.submit(["--", "true"]);
+}
+
+#[test]
+fn a_power_cut_loses_what_was_not_synced_and_nothing_else() {
+    let Some(bad) = Bad::make() else { return };
+    let ended = bad.home.submit(["--", "true"]);
+    bad.home.ended(ended);
+    let large = bad.home.submit(["--hold", "--", "true", &"x".repeat(9_000)]);
+    bad.home.capsule(["cancel", &bad.ids[4].to_string()]).run().exits(0);
+    let images = [Cut::Lose, Cut::Any { seed: 1 }, Cut::Any { seed: 2 }, Cut::Any { seed: 3 }];
+    // The daemon runs on while the power is cut, as it were.
+    for image in images.map(|cut| bad.disk.cut(cut)) {
+        let home = Home::new();
+        fs::create_dir(home.path("s")).unwrap();
+        image.put(&home.path("s"));
+        let _daemon = home.start();
+        for id in &bad.ids[..4] {
+            assert_eq!(home.show(*id)["status"], "pending");
+        }
+        assert_eq!(home.show(bad.ids[4])["status"], "cancelled");
+        assert_eq!(home.show(ended)["status"], "completed");
+        home.capsule(["edit", &large.to_string(), "--no-hold"]).run().exits(0);
+        assert_eq!(home.ended(large)["status"], "completed");
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn batch(seed: u64, number: u64) -> Batch {
         let most = if random.one_in(10) { 3_500 } else { 700 };
         let length = usize::try_from(random.below(most)).unwrap();
         let value: Vec<u8> =
-            (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect();
+            (0..length.div_ceil(8)).flat_map(|_| random.bits().to_le_bytes()).collect();
         Change::put(Table::Task, key, value)
     };
     Batch { changes: (0..changes).map(change).collect(), high_water: number }
@@ -132,7 +132,15 @@ impl Life {
                     size = new;
                 }
                 Op::Rename { to, .. } if to.starts_with("state/queue/snap.") => life.snapshots += 1,
-                _ => {}
+                Op::Create { .. }
+                | Op::Folder { .. }
+                | Op::Write { .. }
+                | Op::Size { .. }
+                | Op::Sync { .. }
+                | Op::Synced { .. }
+                | Op::Rename { .. }
+                | Op::Remove { .. }
+                | Op::Mark(_) => {}
             }
         }
         life.rewritten = begun.values().map(|times| times - 1).sum();
@@ -199,11 +207,11 @@ fn no_power_cut_harms_a_database_that_reuses_its_segments() {
     model.judge(place.path()).unwrap();
     drop(disk);
 
-    let tally = judge::<Model>(&recorder, None, cuts, random.next());
+    let tally = judge::<Model>(&recorder, None, cuts, random.bits());
     eprintln!("{} states of {} in {:?}", tally.states, tally.possible, began.elapsed());
     tally.is_clean();
     let deaf: fn(&str) -> bool = |path| path == "state/queue/db";
-    let tally = judge::<Model>(&recorder, Some(deaf), 10, random.next());
+    let tally = judge::<Model>(&recorder, Some(deaf), 10, random.bits());
     eprintln!(
         "without syncs: {} of {} wrong, {:?}",
         tally.wrong.len(),

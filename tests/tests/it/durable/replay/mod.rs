@@ -57,7 +57,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
     expected.judge(&recorded.left).unwrap();
 
     let began = Instant::now();
-    let tally = judge::<Expected>(recorder, None, wanted, random.next());
+    let tally = judge::<Expected>(recorder, None, wanted, random.bits());
     eprintln!("{} states of {} in {:?}", tally.states, tally.possible, began.elapsed());
     tally.is_clean();
     assert!(tally.states > wanted / 2, "hardly anything was tried");
@@ -71,7 +71,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
         }),
     ];
     for (what, deaf) in deaf {
-        let tally = judge::<Expected>(recorder, Some(deaf), DEAF_CUTS, random.next());
+        let tally = judge::<Expected>(recorder, Some(deaf), DEAF_CUTS, random.bits());
         eprintln!("without syncs of {what}: {} of {} wrong", tally.wrong.len(), tally.states);
         assert!(!tally.wrong.is_empty(), "nobody misses the syncs of {what}");
     }

@@ -133,10 +133,10 @@ impl Known {
             return Err("nobody cancelled it".to_owned());
         }
         let payload = match &task.spec.payload {
-            Payload::Inline(bytes) => bytes.to_vec(),
-            other => read()
+            Payload::Inline(bytes) => bytes.clone(),
+            side @ Payload::Side { .. } => read()
                 .map_err(|error| error.to_string())?
-                .ok_or_else(|| format!("LOST its payload: {other:?}"))?,
+                .ok_or_else(|| format!("LOST its payload: {side:?}"))?,
         };
         if String::from_utf8_lossy(&payload).contains(&self.holds) {
             Ok(())

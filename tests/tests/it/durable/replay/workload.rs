@@ -25,7 +25,7 @@ pub(super) fn run(home: &Home, recorder: &Recorder, random: &mut Random) {
         let mut clients = tokio::task::JoinSet::new();
         for number in 0..CLIENTS {
             let (socket, records) = (home.socket(), recorder.path().to_path_buf());
-            let random = Random(random.next());
+            let random = Random(random.bits());
             clients.spawn(async move {
                 let client = rpc::connect(&socket).await.unwrap();
                 let tasks = Vec::new();
