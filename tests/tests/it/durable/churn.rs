@@ -183,8 +183,8 @@ fn writer() {
 #[test]
 fn no_power_cut_harms_a_database_that_reuses_its_segments() {
     let mut random = Random::from_environment("CAPSULE_SEED");
-    let segments = number("CAPSULE_CHURN").unwrap_or(20);
-    let cuts = number("CAPSULE_CHURN_CUTS").unwrap_or(40);
+    let segments = number("CAPSULE_CHURN").unwrap_or(14);
+    let cuts = number("CAPSULE_CHURN_CUTS").unwrap_or(30);
     let (place, outside) = (scratch(), tempfile::tempdir().unwrap());
     let Some(recorder) = Recorder::new(place.path(), outside.path()) else { return };
     let began = Instant::now();
