@@ -94,14 +94,14 @@ impl Filesystem for Files {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self.take_room(u64::from(BLOCK)).and_then(|()| {
+        let entry = self.take_room(u64::from(BLOCK)).and_then(|()| {
             let path = self.below(parent, name)?;
             fs::DirBuilder::new().mode(mode).create(&path).map_err(|error| code(&error))?;
-            let made = self.entry(&path)?;
-            self.note(&Op::Folder { folder: made.ino, path: self.name(&path) });
-            Ok(made)
+            let entry = self.entry(&path)?;
+            self.note(&Op::Folder { folder: entry.ino, path: self.name(&path) });
+            Ok(entry)
         });
-        answer_entry(reply, made);
+        answer_entry(reply, entry);
     }
 
     fn unlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
@@ -152,19 +152,19 @@ impl Filesystem for Files {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let made = self.take_room(u64::from(BLOCK)).and_then(|()| {
+        let entry = self.take_room(u64::from(BLOCK)).and_then(|()| {
             let path = self.below(parent, name)?;
             let new = !path.exists();
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(mode);
             let file = options.open(&path).map_err(|error| code(&error))?;
-            let made = self.entry(&path)?;
+            let entry = self.entry(&path)?;
             if new {
-                self.note(&Op::Create { file: made.ino, path: self.name(&path) });
+                self.note(&Op::Create { file: entry.ino, path: self.name(&path) });
             }
-            Ok((made, file))
+            Ok((entry, file))
         });
-        match made {
+        match entry {
             Ok((attributes, file)) => reply.created(&AT_ONCE, &attributes, 0, self.hold(file), 0),
             Err(errno) => reply.error(errno),
         }

@@ -77,7 +77,7 @@ impl Disk {
         match cut {
             Cut::Lose | Cut::Torn { keep: false, .. } => {}
             Cut::Keep | Cut::Torn { keep: true, .. } => {
-                (names, contents) = (Style::All, Style::All)
+                (names, contents) = (Style::All, Style::All);
             }
             Cut::Any { seed } => {
                 random = Random(seed);

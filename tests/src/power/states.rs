@@ -127,14 +127,14 @@ pub fn judge<W: Witness>(
     let mut tally = Tally::default();
     let all = States::<W>::new(recorder, deaf, seed);
     tally.possible = all.map(|cuts| cuts.len() as u64).sum();
-    let (send, inbox) = sync_channel(4);
+    let (queue, inbox) = sync_channel(4);
     let inbox = Arc::new(Mutex::new(inbox));
     let workers = [(); 2].map(|()| {
         let inbox = Arc::clone(&inbox);
         thread::spawn(move || judge_each::<W>(&inbox))
     });
     let mut choice = Random(seed);
-    let mut seen = HashSet::new();
+    let mut known = HashSet::new();
     let mut walk = States::<W>::new(recorder, deaf, seed);
     while let Some(cuts) = walk.next() {
         for cut in cuts {
@@ -142,13 +142,13 @@ pub fn judge<W: Witness>(
                 continue;
             }
             let image = walk.disk.cut(cut);
-            if seen.insert((image.fingerprint(), walk.marks)) {
+            if known.insert((image.fingerprint(), walk.marks)) {
                 let what = format!("{cut:?} after record {}", walk.count);
-                send.send(State { image, witness: Arc::clone(&walk.witness), what }).unwrap();
+                queue.send(State { image, witness: Arc::clone(&walk.witness), what }).unwrap();
             }
         }
     }
-    drop(send);
+    drop(queue);
     for worker in workers {
         let (states, wrong) = worker.join().unwrap();
         tally.states += states;

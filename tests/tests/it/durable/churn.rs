@@ -122,7 +122,7 @@ impl Life {
                 Op::Write { file, offset, bytes } if file == database => {
                     life.bytes += bytes.len() as u64;
                     size = size.max(offset + bytes.len() as u64);
-                    if offset % SEGMENT == 0 {
+                    if offset.is_multiple_of(SEGMENT) {
                         life.segments += 1;
                         *begun.entry(offset).or_default() += 1;
                     }

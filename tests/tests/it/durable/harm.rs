@@ -50,7 +50,7 @@ impl Victim {
         let noise = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i of 400; done";
         home.capsule(["run", "--shell", "--", noise]).run().exits(0);
         for number in 0..HELD {
-            let filler = "x".repeat(if number % 8 == 0 { 9_000 } else { 40 });
+            let filler = "x".repeat(if number.is_multiple_of(8) { 9_000 } else { 40 });
             let name = format!("held-{number}");
             home.submit(["--hold", "--name", &name, "--", "true", &filler]);
         }
@@ -119,7 +119,7 @@ impl Victim {
                 if !refused.is_about_data() || !(newer || hint.contains("capsuled db repair")) {
                     return Err(format!("{what}: refused by {refused}, {hint}"));
                 }
-                if !newer && seed % 8 == 0 {
+                if !newer && seed.is_multiple_of(8) {
                     self.mend(dir).map_err(|wrong| format!("{what}: repair: {wrong}"))?;
                 }
                 return Ok(true);
