@@ -91,11 +91,11 @@ impl Recorder {
     }
 
     /// What a program needs in its environment to be recorded.
-    pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+    pub fn environment(&self) -> [(&'static str, String); 3] {
         [
-            ("LD_PRELOAD", self.library.clone()),
-            ("CAPSULE_TRACE_ROOT", self.root.clone()),
-            ("CAPSULE_TRACE_FILE", self.records.clone()),
+            ("LD_PRELOAD", self.library.display().to_string()),
+            ("CAPSULE_TRACE_ROOT", self.root.display().to_string()),
+            ("CAPSULE_TRACE_FILE", self.records.display().to_string()),
         ]
     }
 

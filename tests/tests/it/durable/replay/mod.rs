@@ -34,7 +34,7 @@ fn record(random: &mut Random) -> Option<Recorded> {
     let root = home.path("s");
     std::fs::create_dir(&root).unwrap();
     let recorder = Recorder::new(&root, &home.path("r"))?;
-    let mut daemon = home.launch_in(&["--slots", "8"], recorder.environment());
+    let mut daemon = home.launch_told(&["--slots", "8"], &recorder.environment());
     home.ready(&mut daemon);
     workload::run(&home, &recorder, random);
     daemon.kill();
