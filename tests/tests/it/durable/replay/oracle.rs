@@ -13,7 +13,7 @@ const MOST: usize = 1 << 20;
 
 /// How far something went that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Asked {
+enum Wish {
     #[default]
     Not,
     Asked,
@@ -26,8 +26,8 @@ struct Known {
     name: String,
     /// What its payload has in it.
     holds: String,
-    cancel: Asked,
-    remove: Asked,
+    cancel: Wish,
+    remove: Wish,
     completed: bool,
 }
 
@@ -50,11 +50,11 @@ impl Witness for Expected {
                 let known = Known { name: text("name"), holds: text("holds"), ..Known::default() };
                 self.tasks.insert(id, known);
             }
-            ("cancel", _) => self.of(id).cancel = Asked::Asked,
-            (_, "cancelled") => self.of(id).cancel = Asked::Told,
+            ("cancel", _) => self.of(id).cancel = Wish::Asked,
+            (_, "cancelled") => self.of(id).cancel = Wish::Told,
             (_, "completed") => self.of(id).completed = true,
-            ("remove", _) => self.of(id).remove = Asked::Asked,
-            (_, "removed") => self.of(id).remove = Asked::Told,
+            ("remove", _) => self.of(id).remove = Wish::Asked,
+            (_, "removed") => self.of(id).remove = Wish::Told,
             other => panic!("a mark that nobody makes: {other:?}"),
         }
     }
@@ -100,7 +100,7 @@ impl Expected {
 
     /// The ids of the tasks that must be there.
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
-        let kept = self.tasks.iter().filter(|(_, known)| known.remove == Asked::Not);
+        let kept = self.tasks.iter().filter(|(_, known)| known.remove == Wish::Not);
         kept.map(|(id, _)| *id)
     }
 }
@@ -111,12 +111,12 @@ impl Known {
     fn judge(&self, there: Option<&Task>, stone: bool, read: Read<'_>) -> Result<(), String> {
         let Some(task) = there else {
             return match self.remove {
-                Asked::Not => Err("LOST".to_owned()),
-                Asked::Asked | Asked::Told if stone => Ok(()),
-                Asked::Asked | Asked::Told => Err("removed without a trace".to_owned()),
+                Wish::Not => Err("LOST".to_owned()),
+                Wish::Asked | Wish::Told if stone => Ok(()),
+                Wish::Asked | Wish::Told => Err("removed without a trace".to_owned()),
             };
         };
-        if self.remove == Asked::Told {
+        if self.remove == Wish::Told {
             return Err("LOST a removal".to_owned());
         }
         if task.spec.name != self.name {
@@ -126,10 +126,10 @@ impl Known {
         if self.completed && status != Status::Completed {
             return Err("LOST its end".to_owned());
         }
-        if self.cancel == Asked::Told && status != Status::Cancelled {
+        if self.cancel == Wish::Told && status != Status::Cancelled {
             return Err("LOST its cancel".to_owned());
         }
-        if self.cancel == Asked::Not && status == Status::Cancelled {
+        if self.cancel == Wish::Not && status == Status::Cancelled {
             return Err("nobody cancelled it".to_owned());
         }
         let payload = match &task.spec.payload {

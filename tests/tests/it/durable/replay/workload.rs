@@ -27,9 +27,9 @@ pub(super) fn run(home: &Home, recorder: &Recorder, random: &mut Random) {
             let (socket, records) = (home.socket(), recorder.path().to_path_buf());
             let random = Random(random.bits());
             clients.spawn(async move {
-                let client = rpc::connect(&socket).await.unwrap();
+                let wire = rpc::connect(&socket).await.unwrap();
                 let tasks = Vec::new();
-                let me = Client { number, client, records, random, tasks, submits: 0 };
+                let me = Client { number, wire, records, random, tasks, submits: 0 };
                 me.work().await;
             });
         }
@@ -39,7 +39,7 @@ pub(super) fn run(home: &Home, recorder: &Recorder, random: &mut Random) {
 
 struct Client {
     number: u64,
-    client: TasksClient<Channel>,
+    wire: TasksClient<Channel>,
     records: PathBuf,
     random: Random,
     /// Its tasks that are there, and whether they are over.
@@ -83,14 +83,14 @@ impl Client {
 
     async fn submit(&mut self) {
         let (request, name, filler) = self.next(true);
-        let task = self.client.submit(request).await.unwrap().into_inner().task.unwrap();
+        let task = self.wire.submit(request).await.unwrap().into_inner().task.unwrap();
         self.submitted(task.id, &name, &filler);
     }
 
     async fn submit_batch(&mut self) {
         let all: Vec<_> = (0..BATCH).map(|_| self.next(true)).collect();
         let submits = all.iter().map(|(request, ..)| request.clone()).collect();
-        let reply = self.client.submit_batch(SubmitBatchRequest { submits }).await.unwrap();
+        let reply = self.wire.submit_batch(SubmitBatchRequest { submits }).await.unwrap();
         for (result, (_, name, filler)) in reply.into_inner().results.iter().zip(&all) {
             assert_eq!(result.error, "");
             self.submitted(result.id, name, filler);
@@ -103,7 +103,7 @@ impl Client {
         self.note(&json!({ "asked": "cancel", "id": id }));
         let targets = rpc::targets([id]);
         let request = CancelRequest { targets, ..CancelRequest::default() };
-        let reply = self.client.cancel(request).await.unwrap().into_inner();
+        let reply = self.wire.cancel(request).await.unwrap().into_inner();
         assert_eq!(reply.results[0].outcome, "cancelled");
         self.note(&json!({ "told": "cancelled", "id": id }));
         self.tasks[index].1 = true;
@@ -111,10 +111,10 @@ impl Client {
 
     async fn run(&mut self) {
         let (request, name, filler) = self.next(false);
-        let task = self.client.submit(request).await.unwrap().into_inner().task.unwrap();
+        let task = self.wire.submit(request).await.unwrap().into_inner().task.unwrap();
         self.note(&json!({ "told": "submitted", "id": task.id, "name": name, "holds": filler }));
         let request = WaitRequest { targets: rpc::targets([task.id]), ..WaitRequest::default() };
-        let mut ended = self.client.wait(request).await.unwrap().into_inner();
+        let mut ended = self.wire.wait(request).await.unwrap().into_inner();
         while ended.message().await.unwrap().is_some() {}
         self.note(&json!({ "told": "completed", "id": task.id }));
         self.tasks.push((task.id, true));
@@ -125,7 +125,7 @@ impl Client {
         let id = self.tasks.swap_remove(index).0;
         self.note(&json!({ "asked": "remove", "id": id }));
         let request = TargetsRequest { targets: rpc::targets([id]), dry_run: false };
-        let reply = self.client.remove(request).await.unwrap().into_inner();
+        let reply = self.wire.remove(request).await.unwrap().into_inner();
         assert_eq!(reply.results[0].outcome, "removed", "{reply:?}");
         self.note(&json!({ "told": "removed", "id": id }));
     }
