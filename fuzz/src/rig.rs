@@ -161,6 +161,7 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
             | Effect::AppsChanged
+            | Effect::Forgotten { .. }
             | Effect::Ack { .. } => continue,
         };
         if ends {
