@@ -30,7 +30,8 @@ pub use self::manifest::store_id;
 pub use self::memory::MemoryStore;
 pub use self::side::{SideFiles, SideKind};
 pub use self::sled::{
-    Counts, Found, Opened, Repaired, SledStore, VerifyReport, Visit, repair, verify,
+    Compacted, Compactor, Copied, CopyOf, Counts, Found, LiveCopy, Opened, Repaired, SledStore,
+    TakeCopied, VerifyReport, Visit, repair, verify,
 };
 
 /// Most bytes of a key. Pages of the database's index hold over 256 keys and must stay far below

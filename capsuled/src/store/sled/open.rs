@@ -109,10 +109,10 @@ impl SledStore {
             created: manifest.created,
             low_bound,
             high_water: header.high_water,
-            records: audit.counts,
+            records: audit.tally.counts(),
             reserved,
         };
-        let store = Self::new(state, database, (header, manifest), sync)?;
+        let store = Self::new(state, database, (header, audit.tally, manifest), sync)?;
         Ok(Opened { store, found })
     }
 }

@@ -78,7 +78,7 @@ fn describe(
 ) {
     let judged = manifest.and_then(|manifest| audit.judge(state.root(), manifest).err());
     report.high_water = audit.header.map(|header| header.high_water);
-    report.records = audit.counts;
+    report.records = audit.tally.counts();
     if audit.damage.is_empty() {
         report.damage.extend(judged.map(|error| error.to_string()));
     } else {
