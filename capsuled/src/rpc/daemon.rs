@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::status::Refused;
+use crate::backup::LEFT_OUT;
 use crate::book::Book;
 use crate::engine::QueueChange;
 
@@ -62,6 +63,24 @@ impl Daemon for Api {
         let book = self.engine.book();
         let (draining, running) = (book.draining, u64::from(book.running()));
         Ok(Response::new(v1::DrainReply { draining, running }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Answer<v1::BackupView> {
+        let name = request.into_inner().name;
+        let now = jiff::Timestamp::from_microsecond(self.engine.now().0).unwrap_or_default();
+        let made = self.backups.create(Some(&name), now).await.map_err(Refused::from)?;
+        Ok(Response::new(v1::BackupView {
+            path: made.path.display().to_string(),
+            taken_us: made.taken.as_microsecond(),
+            bytes: made.bytes,
+            tasks: made.tail.tasks,
+            records: made.tail.sum.0,
+            files: made.tail.files,
+            left_out: LEFT_OUT.map(str::to_owned).to_vec(),
+        }))
     }
 
     async fn list_queues(&self, _: Request<v1::ListQueuesRequest>) -> Answer<v1::ListQueuesReply> {

@@ -12,6 +12,7 @@
 mod adoption;
 mod adversary;
 mod apps;
+mod backup;
 mod cli;
 mod damage;
 mod durable;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::disk::{self, Disk, DiskSync};
 use super::super::manifest::{Manifest, Stage};
 use super::super::record::{self, Sum};
-use super::super::{StateDir, StoreError, Table};
+use super::super::{StateDir, StoreError, Table, archive};
 use super::audit::{Audit, Counts, HEADER_KEY, Header};
 use super::database::Database;
 use super::{compact, verify};
@@ -54,6 +54,7 @@ pub struct Repaired {
 /// damaged one aside, under a name made of `now`. Safe to run again after a crash at any moment;
 /// works on a store that is not damaged, too.
 pub fn repair(state: &StateDir, now: Timestamp) -> Result<Repaired, StoreError> {
+    archive::finish(state.root(), &Disk)?;
     finish(state, &Disk)?;
     let manifest = match Manifest::read(state.root()) {
         Ok(manifest) => manifest,
