@@ -215,7 +215,8 @@ mod tests {
         let children = Arc::new(Processes::new(Arc::clone(&logs)));
         let deployer = Deployer::new(bench.dir.path(), bench.dir.path().join("host"), children);
         let data = AppData::start(bench.dir.path(), Arc::new(SystemClock)).unwrap();
-        let state = StateDir::open(&bench.dir.path().join(uuid::Uuid::now_v7().to_string())).unwrap();
+        let state =
+            StateDir::open(&bench.dir.path().join(uuid::Uuid::now_v7().to_string())).unwrap();
         let opened = SledStore::open(&state, jiff::Timestamp::UNIX_EPOCH).unwrap();
         let backups = Backups::new(Sources {
             root: bench.dir.path().to_path_buf(),
