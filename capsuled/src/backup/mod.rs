@@ -57,7 +57,10 @@ pub struct Sources {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The name cannot be a file's.
-    #[error("{0:?} cannot be the name of a backup: at most {NAME_MAX} of a-z A-Z 0-9 . _ -")]
+    #[error(
+        "{0:?} cannot be the name of a backup: at most {NAME_MAX} of a-z A-Z 0-9 . _ -, or an \
+         absolute path"
+    )]
     Name(String),
     /// There is a file of that name.
     #[error("there is a backup {} already", .0.display())]
@@ -144,7 +147,7 @@ impl Backups {
 pub fn path_of(root: &Path, name: Option<&str>, now: Timestamp) -> Result<PathBuf, BackupError> {
     let by_time = || now.strftime("%Y%m%dT%H%M%SZ").to_string();
     let name = name.filter(|name| !name.is_empty()).map_or_else(by_time, str::to_owned);
-    if name.contains('/') {
+    if name.starts_with('/') {
         return Ok(PathBuf::from(name));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

@@ -199,7 +199,7 @@ mod tests {
     use crate::logs::LogDir;
     use crate::rpc::{About, Doors};
     use crate::runner::process::Processes;
-    use crate::store::{SideFiles, SledStore, StateDir};
+    use crate::store::{MemoryStore, SideFiles, StateDir};
 
     fn api(bench: &Bench, ending: CancellationToken) -> Api {
         let engine = bench.gateway.engine().clone();
@@ -221,7 +221,7 @@ mod tests {
         let backups = Backups::new(Sources {
             root: bench.dir.path().to_path_buf(),
             store: uuid::Uuid::nil(),
-            records: Arc::new(opened.store),
+            records: Arc::new(MemoryStore::new()),
             side: SideFiles::new(&state),
             data,
         });
