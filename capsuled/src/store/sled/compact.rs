@@ -15,7 +15,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::super::disk::{self, DiskSync};
 use super::super::record::Sum;
-use super::super::{StateDir, StoreError};
+use super::super::{RESERVED_BYTES, StateDir, StoreError};
 use super::audit::HEADER_KEY;
 use super::copy::{Copying, Sink};
 use super::database::Database;
@@ -64,6 +64,7 @@ impl SledStore {
             let source = io::Error::from(io::ErrorKind::ResourceBusy);
             return Err(StoreError::io("remove", &dir, source));
         }
+        self.check_room(&dir)?;
         let built = self.rebuild(&copying, &dir, stop);
         if built.is_err() && !self.writer.lock().poisoned {
             disk::remove_tree(&dir)?;
@@ -72,6 +73,16 @@ impl SledStore {
         let after = self.live().length();
         self.writer.lock().rebuilt = after;
         Ok(Compacted { before, after, held_up })
+    }
+
+    /// Refuses to fill the disk: nothing new would be accepted until the copy is gone again.
+    fn check_room(&self, dir: &Path) -> Result<(), StoreError> {
+        let needed = self.writer.lock().tally.bytes().saturating_mul(2) + RESERVED_BYTES;
+        if self.state.free_bytes()? < needed {
+            let source = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(StoreError::io("write", dir, source));
+        }
+        Ok(())
     }
 
     fn rebuild(
