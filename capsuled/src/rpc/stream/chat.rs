@@ -217,7 +217,6 @@ mod tests {
         let data = AppData::start(bench.dir.path(), Arc::new(SystemClock)).unwrap();
         let state =
             StateDir::open(&bench.dir.path().join(uuid::Uuid::now_v7().to_string())).unwrap();
-        let opened = SledStore::open(&state, jiff::Timestamp::UNIX_EPOCH).unwrap();
         let backups = Backups::new(Sources {
             root: bench.dir.path().to_path_buf(),
             store: uuid::Uuid::nil(),
