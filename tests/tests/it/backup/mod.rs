@@ -131,7 +131,8 @@ fn a_rebuild_that_is_killed_loses_nothing() {
     for round in 0..5 {
         let rebuilding = home.capsuled(["db", "compact", "--state-dir", &state]).start();
         // The moment itself: from the first system calls to beyond the end.
-        clock.block_on(tokio::time::sleep(Duration::from_millis(5 + 12 * round)));
+        let moment = Duration::from_millis(5 + 12 * round);
+        clock.block_on(async { tokio::time::sleep(moment).await });
         rebuilding.signal(Signal::SIGKILL);
         rebuilding.end();
         assert_eq!(verified(), before, "round {round}");
