@@ -95,7 +95,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
-        "capsuled/src/store/sled/compactor.rs",
+        "capsuled/src/store/sled/compact/thread.rs",
         "capsule-cli/",
     ];
     let starting = ["tokio::spawn", "spawn_blocking", "thread::spawn", "thread::Builder"];

@@ -151,7 +151,7 @@ fn become_capsuled(
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("capsuled"));
     let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| "capsuled".into());
     let mut words: Vec<OsString> = vec!["capsuled".into(), "db".into(), verb.into()];
-    words.extend(context.ui.is_json().then(|| "--json".into()));
+    words.extend(context.ui.is_json().then(|| OsString::from("--json")));
     if let Some(dir) = dir {
         words.extend(["--state-dir".into(), dir.into()]);
     }

@@ -24,7 +24,6 @@ use super::{Batch, Each, KeyRange, StateDir, Store, StoreError, Table};
 
 mod audit;
 mod compact;
-mod compactor;
 mod copy;
 mod database;
 mod guard;
@@ -36,8 +35,7 @@ mod tests;
 mod verify;
 
 pub use self::audit::{Counts, Visit};
-pub use self::compact::Compacted;
-pub use self::compactor::Compactor;
+pub use self::compact::{Compacted, Compactor};
 pub use self::copy::{Copied, CopyOf, LiveCopy, TakeCopied};
 pub use self::open::{Found, Opened};
 pub use self::repair::{Repaired, repair};

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use super::super::StoreError;
-use super::SledStore;
+use crate::store::{SledStore, StoreError};
 
 /// Owns the thread; it ends when this is dropped. Commits wake it, no timer does.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Giving disk space back. The database never does, so its records are copied to a fresh one,
 //! which takes its place while commits wait a moment.
 
+mod thread;
+
 use std::fs;
 use std::io;
 use std::mem;
@@ -13,9 +15,7 @@ use ::sled::Batch;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::super::disk::{self, DiskSync};
-use super::super::record::Sum;
-use super::super::{RESERVED_BYTES, StateDir, StoreError};
+pub use self::thread::Compactor;
 use super::audit::HEADER_KEY;
 use super::copy::{Copying, Sink};
 use super::database::Database;
@@ -23,6 +23,9 @@ use super::guard::DrowsyPool;
 use super::live::Live;
 use super::repair::REPAIRED;
 use super::{SledStore, Writer};
+use crate::store::disk::{self, DiskSync};
+use crate::store::record::Sum;
+use crate::store::{RESERVED_BYTES, StateDir, StoreError};
 
 /// The fresh database, until it takes the place of the old one; from then on the old one.
 pub(super) const COMPACT: &str = "queue.compact";
