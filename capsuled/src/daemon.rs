@@ -89,13 +89,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let store = Arc::new(opened.store);
     let compactor = Compactor::start(&store).context("starting a thread")?;
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
-    let backups = Backups::new(Sources {
-        root: state.root().to_path_buf(),
-        store: store_uuid,
-        records: Arc::clone(&store) as Arc<dyn LiveCopy>,
-        side: side.clone(),
-        data: data.clone(),
-    });
+    let backups = backups(&state, store_uuid, &store, &side, &data);
     let parts = Parts {
         store,
         side,
@@ -152,6 +146,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     backups.end();
     drop((compactor, state));
     ended
+}
+
+fn backups(
+    state: &StateDir,
+    store: uuid::Uuid,
+    records: &Arc<SledStore>,
+    side: &SideFiles,
+    data: &AppData,
+) -> Backups {
+    let (root, side, data) = (state.root().to_path_buf(), side.clone(), data.clone());
+    let records = Arc::clone(records) as Arc<dyn LiveCopy>;
+    Backups::new(Sources { root, store, records, side, data })
 }
 
 /// What attempts are given, their host's files written out.

@@ -1,5 +1,6 @@
 //! `capsuled db export|import|check|restore|backups`: files that hold a whole state.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -156,10 +157,11 @@ pub(super) fn backups(args: &StateArgs) -> anyhow::Result<ExitCode> {
     let rows: Vec<[String; 4]> = found.iter().map(row).collect();
     let mut text = format!("{:<24} {:<20} {:>10} {:>8}", "NAME", "TAKEN", "SIZE", "TASKS");
     for [name, taken, size, tasks] in &rows {
-        text.push_str(&format!("\n{name:<24} {taken:<20} {size:>10} {tasks:>8}"));
+        writeln!(text)?;
+        write!(text, "{name:<24} {taken:<20} {size:>10} {tasks:>8}")?;
     }
     if rows.is_empty() {
-        text = "no backups yet: capsule backup create".to_owned();
+        "no backups yet: capsule backup create".clone_into(&mut text);
     }
     let value = found
         .iter()
@@ -190,7 +192,9 @@ fn row(listed: &Listed) -> [String; 4] {
 fn read(file: &Path, state: &StateDir) -> anyhow::Result<Restoring> {
     Restoring::read(file, state, now()?).map_err(|error| match error {
         ArchiveError::Store(error) => helped(error),
-        other => other.into(),
+        other @ (ArchiveError::Damaged { .. }
+        | ArchiveError::Newer { .. }
+        | ArchiveError::Io { .. }) => other.into(),
     })
 }
 
@@ -233,11 +237,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) fn say(as_json: bool, value: &Value, text: &str) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout();
-    if as_json {
-        writeln!(out, "{value}")?
-    } else {
-        writeln!(out, "{text}")?
-    }
+    let text = if as_json { value.to_string() } else { text.to_owned() };
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,6 @@ use capsule_proto::v1::CreateBackupRequest;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::client::Client;
 use crate::commands::Context;
 use crate::commands::admin::status;
 use crate::error::{CliError, Exit};

@@ -76,7 +76,7 @@ impl LiveCopy for SledStore {
         let mut last = Vec::new();
         let of = {
             let mut writer = self.writing()?;
-            for key in copying.take_changed(&mut writer) {
+            for key in Copying::take_changed(&mut writer) {
                 let stored = copying.live.database.get(&key)?;
                 last.push((key, stored));
             }
@@ -151,7 +151,7 @@ impl Copying<'_> {
                 if writer.changed.as_ref().is_none_or(|changed| changed.len() <= FEW) {
                     return Ok(());
                 }
-                self.take_changed(&mut writer)
+                Self::take_changed(&mut writer)
             };
             self.again(changed, sink)?;
         }
@@ -174,7 +174,7 @@ impl Copying<'_> {
     }
 
     /// The keys that commits changed since they were last taken.
-    pub(super) fn take_changed(&self, writer: &mut Writer) -> BTreeSet<Vec<u8>> {
+    pub(super) fn take_changed(writer: &mut Writer) -> BTreeSet<Vec<u8>> {
         writer.changed.replace(BTreeSet::new()).unwrap_or_default()
     }
 }

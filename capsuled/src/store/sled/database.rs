@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::mem;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -125,8 +124,10 @@ impl Drop for Database {
             tracing::debug!(?fault, "closing the database");
         }
         // Its threads may still go through the folder, whose number must not become another file's.
-        if !wait_released(&self.path) {
-            mem::forget(self.folder.take());
+        if !wait_released(&self.path)
+            && let Some(folder) = self.folder.take()
+        {
+            let _stays_open = folder.into_raw_fd();
         }
     }
 }

@@ -108,7 +108,7 @@ impl SledStore {
 
         let began = Instant::now();
         let mut writer = self.writing()?;
-        let changed = copying.take_changed(&mut writer);
+        let changed = Copying::take_changed(&mut writer);
         copying.again(changed, &mut fresh)?;
         if fresh.sum != writer.header.sum {
             let source = io::Error::other("the copy does not hold what the queue holds");
