@@ -81,7 +81,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let state_dir = state_dir(args.state_dir.as_deref())?;
     socket::make_private(&runtime_dir)?;
     let state = StateDir::open(&state_dir).map_err(helped)?;
-    let clock = SystemClock;
     let slots = args.slots.unwrap_or_else(cores);
     let (opened, recovered) = open_store(&state, slots)?;
     let side = SideFiles::new(&state);
@@ -93,7 +92,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let parts = Parts {
         store,
         side,
-        clock: Arc::new(clock),
+        clock: Arc::new(SystemClock),
         recovered,
         boot_id: boot_id(),
         state_dir: state.root().to_path_buf(),
@@ -122,7 +121,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         state_dir: state.root().to_path_buf(),
         socket: sockets.clients.clone(),
         store_uuid: store_uuid.to_string(),
-        started: clock.now(),
+        started: SystemClock.now(),
     };
     let ending = CancellationToken::new();
     let (gateway, wanted) = Gateway::new(engine.clone(), data, state.root().join("secrets"));

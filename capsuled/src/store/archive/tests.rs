@@ -174,7 +174,7 @@ fn an_archive_is_there_whole_or_not_at_all() {
 #[derive(Debug)]
 struct Seen {
     root: PathBuf,
-    seen: PathBuf,
+    copies: PathBuf,
     steps: AtomicUsize,
 }
 
@@ -185,7 +185,7 @@ impl DiskSync for Seen {
 
     fn all(&self, _file: &File, _path: &Path) -> io::Result<()> {
         let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        let copy = self.seen.join(step.to_string());
+        let copy = self.copies.join(step.to_string());
         disk::copy_tree(&self.root, &copy).unwrap();
         fs::remove_file(copy.join("capsuled.lock")).ok();
         fs::set_permissions(copy, fs::Permissions::from_mode(0o700))
@@ -206,7 +206,7 @@ fn killed_anywhere_a_restore_leaves_the_old_state_or_the_new() {
     let state = StateDir::open(&root).unwrap();
     let restoring = Restoring::read(&path, &state, now()).unwrap();
     drop(restoring.store);
-    let sync = Seen { root: root.clone(), seen: seen.clone(), steps: AtomicUsize::new(0) };
+    let sync = Seen { root: root.clone(), copies: seen.clone(), steps: AtomicUsize::new(0) };
     let aside = place::place(&state, now(), &sync).unwrap().unwrap();
     assert!(aside.ends_with("replaced-20261123T080000Z"), "{}", aside.display());
     let aside_store = open(&aside);
