@@ -8,6 +8,7 @@
 mod books;
 mod invariants;
 mod keeper;
+mod machine;
 mod play;
 mod quiet;
 mod runs;
@@ -15,11 +16,16 @@ mod steps;
 mod store;
 mod world;
 
+use capsule_core::command::Command;
+use capsule_core::id::TaskId;
+use capsule_core::spec::{Dependency, DependencyOn, TaskSpec};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use self::steps::{Step, step};
+use self::store::Crash;
 use self::world::World;
-use crate::engine::EngineError;
+use super::spec;
+use crate::engine::{EngineError, NewTask};
 
 /// Why a history stops.
 #[derive(Debug)]
@@ -167,4 +173,33 @@ fn no_life_breaks_a_promise() {
         case(case_seed, &mut totals);
     }
     eprintln!("{cases} histories, {totals:?}");
+}
+
+#[tokio::test]
+async fn a_crash_between_two_batches_leaves_no_dependant_waiting() -> Result<(), Stop> {
+    const PAIRS: u64 = 400;
+    let mut world = World::new().await?;
+    world.engine.drain(true).await?;
+    let new = |after: Option<u64>| {
+        let on = DependencyOn::Any;
+        let after = after.map(|id| Dependency { task: TaskId(id), on }).into_iter().collect();
+        NewTask {
+            spec: TaskSpec { after, ..spec("a") },
+            payload: vec![0; 1400],
+            parent: None,
+            dry_run: false,
+        }
+    };
+    world.engine.submit((0..PAIRS).map(|_| new(None)).collect()).await?;
+    world.engine.submit((1..=PAIRS).map(|id| new(Some(id))).collect()).await?;
+    world.store.crash_after(1, Crash::Before);
+    let cancel = Command::Cancel { reason: String::new(), grace: None };
+    let died = world.engine.act((1..=PAIRS).map(TaskId).collect(), cancel).await;
+    assert!(died.is_err(), "the group had several batches");
+    world.reopen()?;
+    world.carry_out().await?;
+    let tasks = world.tasks()?;
+    let ended = (1..=PAIRS).filter(|id| tasks[&TaskId(*id)].status().is_ended()).count();
+    assert!(ended > 100, "{ended} were durable");
+    world.look().await
 }

@@ -37,6 +37,13 @@ impl World {
                 self.keeper.end(&self.engine, (key, ended), (true, Told::AtOnce), SLOTS)?;
             }
             self.carry_out().await?;
+            // Whoever no longer has a definition waits rightly, until somebody cancels it.
+            let unfit: Vec<TaskId> = self.engine.book().unfit.keys().copied().collect();
+            if !unfit.is_empty() {
+                let cancel = Command::Cancel { reason: String::new(), grace: None };
+                self.record.moved.extend(&unfit);
+                drop(self.engine.act(unfit, cancel).await?);
+            }
             let next = self.engine.book().next_alarm();
             match next {
                 Some((at, _)) if self.keeper.children.is_empty() => {
