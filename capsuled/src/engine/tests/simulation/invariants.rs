@@ -28,7 +28,7 @@ impl World {
             }
             within_budget(task)?;
             self.is_due(task)?;
-            self.hears_of_ends(task, &tasks)?;
+            hears_of_ends(task, &tasks)?;
         }
         self.processes(&tasks)?;
         self.reasons(&tasks)?;
@@ -98,19 +98,6 @@ impl World {
         let now = self.clock.now();
         let late = task.state.due().or_else(|| task.expires()).is_some_and(|at| at <= now);
         ensure(!late, "what is due happens", || format!("at {now:?}: {task:#?}"))
-    }
-
-    fn hears_of_ends(&self, task: &Task, tasks: &Tasks) -> Result<(), Stop> {
-        if task.status().is_ended() {
-            return Ok(());
-        }
-        for dependency in &task.spec.after {
-            let open = tasks.get(&dependency.task).is_some_and(|it| !it.status().is_ended());
-            ensure(open, "a dependant hears of the end", || {
-                format!("{} waits for {}: {task:#?}", task.id, dependency.task)
-            })?;
-        }
-        Ok(())
     }
 
     /// What really runs: the keeper's processes against what is durable.
@@ -187,6 +174,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Whoever waits for others waits for some that have not ended.
+fn hears_of_ends(task: &Task, tasks: &Tasks) -> Result<(), Stop> {
+    if task.status().is_ended() {
+        return Ok(());
+    }
+    for dependency in &task.spec.after {
+        let open = tasks.get(&dependency.task).is_some_and(|it| !it.status().is_ended());
+        ensure(open, "a dependant hears of the end", || {
+            format!("{} waits for {}: {task:#?}", task.id, dependency.task)
+        })?;
+    }
+    Ok(())
 }
 
 /// Retries are used up by own failures, all of them and no more.

@@ -19,6 +19,7 @@ pub(super) type Key = (TaskId, AttemptNumber);
 
 /// An attempt that the keeper has.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four things that come in any order")]
 pub(super) struct Child {
     pub(super) lock: Option<(String, String)>,
     pub(super) shares: bool,

@@ -36,7 +36,8 @@ impl World {
             Step::Ask { which, what } => self.ask(which, what).await,
             Step::Remove(which) => self.remove(which).await,
             Step::Queue { queue, paused, limit } => {
-                let change = QueueChange { paused: *paused, note: String::new(), limit: *limit };
+                let limit = limit.map(|limit| Some(limit).filter(|limit| *limit < 3));
+                let change = QueueChange { paused: *paused, note: String::new(), limit };
                 let name = QUEUES[usize::from(*queue)].to_owned();
                 drop(self.engine.set_queue(name, change).await?);
                 Ok(())

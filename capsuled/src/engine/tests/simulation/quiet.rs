@@ -45,13 +45,11 @@ impl World {
                 drop(self.engine.act(unfit, cancel).await?);
             }
             let next = self.engine.book().next_alarm();
-            match next {
-                Some((at, _)) if self.keeper.children.is_empty() => {
-                    self.clock.set(at.max(self.clock.now()));
-                }
-                Some(_) => {}
-                None if self.unfinished()?.is_empty() && self.keeper.children.is_empty() => break,
-                None => {}
+            let idle = self.keeper.children.is_empty();
+            if let Some((at, _)) = next.filter(|_| idle) {
+                self.clock.set(at.max(self.clock.now()));
+            } else if idle && next.is_none() && self.unfinished()?.is_empty() {
+                break;
             }
         }
         self.look().await?;

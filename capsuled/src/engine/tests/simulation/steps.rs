@@ -22,7 +22,8 @@ pub(super) enum Step {
     Queue {
         queue: u8,
         paused: Option<bool>,
-        limit: Option<Option<u32>>,
+        /// Three stands for none.
+        limit: Option<u32>,
     },
     Drain(bool),
     StopAll,
@@ -222,7 +223,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         10 => (of.clone(), ask()).prop_map(|(which, what)| Step::Ask { which, what }),
         2 => of.prop_map(Step::Remove),
         3 => (0u8..3, proptest::option::of(any::<bool>()),
-            proptest::option::of(proptest::option::of(0u32..3)))
+            proptest::option::of(0u32..4))
             .prop_map(|(queue, paused, limit)| Step::Queue { queue, paused, limit }),
         2 => prop::bool::weighted(0.3).prop_map(Step::Drain),
         1 => Just(Step::StopAll),
