@@ -31,6 +31,7 @@ impl World {
             hears_of_ends(task, &tasks)?;
         }
         self.processes(&tasks)?;
+        self.queues(&tasks)?;
         self.reasons(&tasks)?;
         self.books(&tasks)?;
         self.ticks(&tasks)?;
@@ -43,6 +44,7 @@ impl World {
         record.given.extend(tasks.keys());
         record.tasks = tasks;
         record.clock = self.clock.now();
+        record.queues = self.engine.book().queues.clone();
         record.lives = self.lives;
         record.retried.clear();
         record.moved.clear();
@@ -79,6 +81,9 @@ impl World {
                 self.keeper.reported.contains(&key) || lease.keeper.0[0] != self.keeper.life;
             ensure(goes_on || ended, "an attempt ends only by its own report", show)?;
         }
+        let lives = task.state.lease().is_some() || task.status().is_ended();
+        let stopped = before.state.cancel().is_none() || lives || record.retried.contains(&id);
+        ensure(stopped, "a cancelled attempt is the last", show)?;
         if let Some(due) = before.state.due() {
             let clock = record.clock.max(self.clock.now());
             let asked = record.moved.contains(&id) || record.retried.contains(&id);
@@ -135,6 +140,27 @@ impl World {
             ensure(told || task.state.cancel().is_none(), "a stop reaches the keeper", || {
                 format!("{task:#?}")
             })?;
+        }
+        Ok(())
+    }
+
+    /// What begins keeps to the settings of its queue, when those were the same all the time.
+    fn queues(&self, tasks: &Tasks) -> Result<(), Stop> {
+        let book = self.engine.book();
+        for task in tasks.values() {
+            let before = self.record.tasks.get(&task.id).map_or(0, |before| before.attempts.0);
+            let name = &task.spec.queue;
+            let settings = book.queues.get(name);
+            let same = settings == self.record.queues.get(name);
+            let began = task.attempts.0 > before && task.state.lease().is_some();
+            if !began || !same || !self.record.moved.is_empty() {
+                continue;
+            }
+            let Some(queue) = settings else { continue };
+            ensure(!queue.paused, "a paused queue starts nothing", || format!("{task:#?}"))?;
+            let running = book.running_in_queue(name);
+            let within = queue.limit.is_none_or(|limit| running <= limit);
+            ensure(within, "a queue keeps to its limit", || format!("{running} of {queue:?}"))?;
         }
         Ok(())
     }

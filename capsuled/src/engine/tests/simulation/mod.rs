@@ -142,9 +142,15 @@ fn case(seed: u64, totals: &mut Totals) {
     let mut runner = TestRunner::new_with_rng(config, rng);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let done = std::cell::Cell::new(Totals::default());
+    let told = std::cell::Cell::new(false);
     let steps = proptest::collection::vec(step(), 1..STEPS);
     let result = runner.run(&steps, |steps| {
         let ended = runtime.block_on(history(&steps));
+        if let Err(stop) = &ended
+            && !told.replace(true)
+        {
+            eprintln!("seed {seed}: {stop}\nlooking for a shorter history");
+        }
         ended.map(|totals| done.set(totals)).map_err(|stop| TestCaseError::fail(stop.to_string()))
     });
     let (now, sum) = (done.get(), totals);

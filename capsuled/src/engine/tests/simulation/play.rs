@@ -241,7 +241,12 @@ impl World {
     async fn remove(&mut self, which: &[usize]) -> Result<(), Stop> {
         let ended = self.record.tasks.values().filter(|task| task.status().is_ended());
         let ended: Vec<TaskId> = ended.map(|task| task.id).collect();
-        let ids: Vec<TaskId> = which.iter().filter_map(|which| pick(&ended, *which)).collect();
+        // Often the newest: its id must not be given again.
+        let one = |which: &usize| match which % 2 {
+            0 => ended.last().copied(),
+            _ => pick(&ended, *which),
+        };
+        let ids: Vec<TaskId> = which.iter().filter_map(one).collect();
         self.record.removed.extend(&ids);
         for acted in self.engine.remove(ids).await? {
             let gone = self.task(acted.id)?.is_none();

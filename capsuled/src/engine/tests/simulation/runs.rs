@@ -55,7 +55,7 @@ impl World {
         let verdict_of = match (stopped, verdict) {
             (true, 0..4) => Verdict::Stopped(How::Graceful),
             (true, 4..8) => Verdict::Stopped(How::Killed),
-            (_, 3 | 9) => FAILED,
+            (_, 1 | 2 | 3 | 9) => FAILED,
             (_, 10) => Verdict::Failed(Failure::Exit(43)),
             (_, 4) => Verdict::Failed(Failure::Exit(FINAL_CODE)),
             (_, 5) => Verdict::Timeout(How::Killed),

@@ -221,7 +221,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (any::<usize>(), prop::bool::weighted(0.2))
             .prop_map(|(which, other_arguments)| Step::Again { which, other_arguments }),
         10 => (of.clone(), ask()).prop_map(|(which, what)| Step::Ask { which, what }),
-        2 => of.prop_map(Step::Remove),
+        4 => of.prop_map(Step::Remove),
         3 => (0u8..3, proptest::option::of(any::<bool>()),
             proptest::option::of(0u32..4))
             .prop_map(|(queue, paused, limit)| Step::Queue { queue, paused, limit }),

@@ -47,6 +47,8 @@ pub(super) struct Record {
     pub(super) published: Seq,
     /// The last change of each task in the feed, since the last look.
     pub(super) reread: BTreeMap<TaskId, Seq>,
+    /// The settings of queues at the last look.
+    pub(super) queues: BTreeMap<String, book::Queue>,
     /// The clock, and which life it was, at the last look.
     pub(super) clock: Timestamp,
     pub(super) lives: u32,
@@ -151,26 +153,38 @@ impl World {
         }
     }
 
+    /// Whatever leaves the engine rests on what is durable.
+    fn rests_on_disk(&self, effect: &Effect) -> Result<(), Stop> {
+        let (task, durable) = match effect {
+            Effect::Spawn(task) => {
+                let now = self.task(task.id)?;
+                (task.id, now.is_some_and(|now| now.attempts >= task.attempts))
+            }
+            Effect::Ack { task, attempt } => {
+                let live = self.task(*task)?.and_then(|task| task.state.lease().copied());
+                (*task, live.is_none_or(|lease| lease.attempt != *attempt))
+            }
+            Effect::Stop { .. }
+            | Effect::PutBack
+            | Effect::Refresh { .. }
+            | Effect::Callback { .. }
+            | Effect::AppsChanged => return Ok(()),
+        };
+        let durable = durable || self.record.removed.contains(&task);
+        ensure(durable, "no effect before its reason is durable", || format!("{effect:#?}"))
+    }
+
     fn heed(&mut self, effect: Effect) -> Result<(), Stop> {
+        self.rests_on_disk(&effect)?;
         let engine = &self.engine;
         match effect {
             Effect::Spawn(task) => {
-                let durable = self.task(task.id)?.is_some_and(|now| now.attempts >= task.attempts)
-                    || self.record.removed.contains(&task.id);
-                ensure(durable, "no effect before its reason is durable", || {
-                    format!("{} is started", task.id)
-                })?;
                 let shares = engine.book().shares(task.id);
                 self.keeper.spawn(engine, (&task, shares), SLOTS)
             }
             Effect::Stop { task, attempt, .. } => self.keeper.stop(engine, (task, attempt)),
             Effect::PutBack => self.keeper.put_back(engine),
             Effect::Ack { task, attempt } => {
-                let live = self.task(task)?.and_then(|task| task.state.lease().copied());
-                let durable = live.is_none_or(|lease| lease.attempt != attempt);
-                ensure(durable, "no effect before its reason is durable", || {
-                    format!("the end of {task} attempt {} is acknowledged", attempt.0)
-                })?;
                 self.keeper.acknowledged((task, attempt));
                 Ok(())
             }
@@ -210,6 +224,10 @@ impl World {
             Some(Ok(Err(_)) | Err(_)) | None => false,
         };
         ensure(as_planned, "the engine ends only with its store", || format!("{ended:?}"))?;
+        // What the last life still sent may have been heard.
+        while let Ok(effect) = self.effects.try_recv() {
+            self.rests_on_disk(&effect)?;
+        }
         self.keeper.cut_off();
         self.store.reopen();
         let (engine, thread, effects) = live(&self.state, &self.store, &self.clock, self.boot)?;
