@@ -9,7 +9,7 @@ PYTHON ?= python3
 SDK = 0.3.181
 UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
 
-.PHONY: help build test demo bench compatibility mutants lint deny release install uninstall
+.PHONY: help build test demo bench bench-peers compatibility fuzz mutants lint deny release install uninstall
 
 help:
 	@echo 'make demo                 build, then show the queue at work on real files'
@@ -19,7 +19,9 @@ help:
 	@echo 'make lint                 format, clippy, documentation'
 	@echo 'make deny                 licences, sources and bans of dependencies'
 	@echo 'make bench                benchmarks'
+	@echo 'make bench-peers          beside other queues, which it installs below target/'
 	@echo 'make compatibility        docs/sdk-compatibility.md, held against the installed SDK'
+	@echo 'make fuzz                 every reader of bytes under libFuzzer (FUZZ_SECONDS=60 each)'
 	@echo 'make mutants              mutation tests of capsule-core (long)'
 
 build:
@@ -44,6 +46,14 @@ bench:
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/capsule-bench $(ROWS)
 
+# Installs Debian packages where it is root; everything else of the peers goes below the build.
+# DIR is where all of them keep their data: the disk that is measured.
+PEERS = peers-submits peers-tasks coroutines
+bench-peers:
+	@scripts/needs.sh peers
+	$(CARGO) build --locked --release --workspace --bins
+	$(TARGET)/release/capsule-bench $(if $(DIR),--dir $(DIR)) $(PEERS)
+
 # PYTHON must be 3.11 or later; the SDK goes into an environment below the build.
 compatibility:
 	@scripts/needs.sh build
@@ -51,6 +61,23 @@ compatibility:
 	$(TARGET)/compatibility/bin/pip install -q cpsl==$(SDK)
 	$(TARGET)/compatibility/bin/python scripts/compatibility
 	REWRITE_COMPATIBILITY=1 $(CARGO) test --locked -q -p capsuled --lib -- the_document_says
+
+# What is found lies in fuzz/artifacts/; what reaches new code in the build, beside the kept inputs.
+FUZZ ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_SECONDS ?= 60
+FRAMES ?= 1000000
+fuzz: export CARGO_PROFILE_RELEASE_LTO = off
+fuzz: export CARGO_PROFILE_RELEASE_OPT_LEVEL = 1
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG = 0
+fuzz:
+	@scripts/needs.sh fuzz
+	for name in $(FUZZ); do \
+	    mkdir -p $(TARGET)/fuzz/corpus/$$name; \
+	    CAPSULE_FUZZ_TARGET=$$name nice $(CARGO) fuzz run -s none --target-dir $(TARGET)/fuzz \
+	        --features coverage coverage $(TARGET)/fuzz/corpus/$$name fuzz/corpus/$$name -- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=60 -max_len=16384 -print_final_stats=1 || exit 1; \
+	done
+	CAPSULE_FUZZ_FRAMES=$(FRAMES) nice $(CARGO) test --locked -p capsule-fuzz --test it -- --nocapture memory::
 
 mutants:
 	@scripts/needs.sh mutants
@@ -69,6 +96,7 @@ deny:
 release:
 	@scripts/needs.sh build
 	$(CARGO) build --locked --release --bins
+	@! grep -q CAPSULE_FAIL_AT $(TARGET)/release/capsuled || { echo 'capsuled has fail points' >&2; exit 1; }
 
 # `capsulectl` is the same command under a name that no Python environment shadows.
 install: release

@@ -11,6 +11,7 @@ pub mod database;
 pub mod deploying;
 pub mod dispatcher;
 pub mod engine;
+mod failpoint;
 pub mod gateway;
 pub mod jail;
 pub mod keeper;

@@ -123,9 +123,17 @@ impl Home {
     /// # Panics
     /// It cannot even be executed.
     pub fn launch(&self, flags: &[&str]) -> Daemon {
+        self.launch_told(flags, &[])
+    }
+
+    /// As [`Self::launch`], with these variables in its environment.
+    ///
+    /// # Panics
+    /// It cannot even be executed.
+    pub fn launch_told(&self, flags: &[&str], variables: &[(&str, String)]) -> Daemon {
         let log = OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.command("capsuled");
-        command.arg("run").args(flags);
+        command.arg("run").args(flags).envs(variables.iter().map(|(name, value)| (name, value)));
         Daemon::spawn(command, log)
     }
 

@@ -5,11 +5,11 @@ mod history;
 mod idle;
 mod million;
 mod output;
-mod process;
+pub(crate) mod process;
 mod python;
 mod restart;
 mod stop;
-mod submit;
+pub(crate) mod submit;
 
 use crate::bench::Bench;
 use crate::report::Line;

@@ -40,7 +40,8 @@ pub(super) fn unary(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     ])
 }
 
-async fn flood_daemon(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
+/// Submits for a while, 64 in flight on one connection; gives how many a second were durable.
+pub(crate) async fn flood_daemon(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
     let client = daemon.client().await?;
     let submit = program(STILL, ["true"]);
     flood(IN_FLIGHT, bench.round(), || {

@@ -43,6 +43,7 @@ use self::turns::Turns;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::failpoint;
 use crate::jail::Plan;
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
@@ -269,6 +270,7 @@ impl Dispatcher {
                 }));
             }
             Effect::Ack { task, attempt } => {
+                failpoint::pass("before-ack");
                 if !shared.ack(task, attempt) {
                     self.surroundings.clear(task, attempt);
                     link.send(Command::Ack(key(task, attempt)));

@@ -20,6 +20,7 @@ use super::request::{Acted, Effect, Refusal};
 use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
+use crate::failpoint;
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
 /// What the engine thread carries from group to group.
@@ -280,6 +281,7 @@ impl<'a> Group<'a> {
         for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
+        failpoint::pass("before-effects");
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
             self.effects.push(Effect::AppsChanged);
@@ -290,6 +292,7 @@ impl<'a> Group<'a> {
             // The dispatcher ends before the engine only in a shutdown.
             drop(effects.send(effect));
         }
+        failpoint::pass("before-reply");
         self.shared.feed.publish(&self.feed);
         self.shared.post.hand_out(answers);
         for act in self.afterwards {

@@ -114,7 +114,7 @@ impl Group<'_> {
         let entries = self.book.entries.iter();
         let waiting: Vec<TaskId> = entries
             .filter(|(_, entry)| entry.dependencies > 0 && !entry.status.is_ended())
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         for id in waiting {
             let Some(task) = self.load(id)? else { continue };
@@ -148,7 +148,7 @@ impl Group<'_> {
             .entries
             .iter()
             .filter(|(_, entry)| entry.is_live())
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         for id in live {
             let Some(task) = self.load(id)? else { continue };
