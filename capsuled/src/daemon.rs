@@ -87,8 +87,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let state = StateDir::open(&state_dir).map_err(helped)?;
     let slots = args.slots.unwrap_or_else(cores);
     let (opened, recovered) = open_store(&state, slots, args.keep.tasks())?;
-    let side = SideFiles::new(&state);
-    let store_uuid = opened.found.uuid;
+    let (side, store_uuid) = (SideFiles::new(&state), opened.found.uuid);
     let store = Arc::new(opened.store);
     let compactor = Compactor::start(&store).context("starting a thread")?;
     let data = AppData::start(state.root(), Arc::new(SystemClock))?;
