@@ -113,6 +113,7 @@ test)
     toolchain
     package strace strace "tests that the fsync comes before the reply" || true
     package python3 python3 "tests that run Python programs" || true
+    package fusermount3 fuse3 "tests on a disk that fails" || true
     sdk || say "cpsl $SDK_VERSION cannot be had: tests of Capsule apps skip"
     have systemd-analyze || say "systemd-analyze is missing: the units are not verified"
     ;;

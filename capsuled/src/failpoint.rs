@@ -11,6 +11,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+/// How long a process stands at a place before it dies there.
+#[cfg(debug_assertions)]
+const LINGER: std::time::Duration = std::time::Duration::from_millis(30);
+
 /// Dies here, if that was asked for.
 #[cfg(debug_assertions)]
 pub(crate) fn pass(place: &'static str) {
@@ -20,6 +24,8 @@ pub(crate) fn pass(place: &'static str) {
         && asked.left.fetch_sub(1, Ordering::Relaxed) == 1
         && asked.is_the_one()
     {
+        // Whatever other threads say too early gets out.
+        std::thread::park_timeout(LINGER);
         // Nothing is unwound, flushed or told.
         let _unsent =
             nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);

@@ -2,6 +2,7 @@
 
 pub mod appdata;
 pub mod apps;
+pub mod backup;
 pub mod book;
 pub mod bridge;
 pub mod callback;
@@ -14,6 +15,7 @@ pub mod engine;
 mod failpoint;
 pub mod gateway;
 pub mod jail;
+pub mod keep;
 pub mod keeper;
 pub mod logs;
 pub mod rpc;

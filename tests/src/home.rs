@@ -248,7 +248,7 @@ impl Home {
     }
 
     /// The folders of attempts that the keepers noted.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.path("r/capsule")).into_iter().flatten().flatten();
         let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
         let lines = texts.filter_map(|text| {

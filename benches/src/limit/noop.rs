@@ -145,7 +145,15 @@ impl Daemon for Nothing {
         not_here()
     }
 
+    async fn limits(&self, _: Request<v1::LimitsRequest>) -> Answer<v1::LimitsReply> {
+        not_here()
+    }
+
     async fn list_locks(&self, _: Request<v1::ListLocksRequest>) -> Answer<v1::ListLocksReply> {
+        not_here()
+    }
+
+    async fn create_backup(&self, _: Request<v1::CreateBackupRequest>) -> Answer<v1::BackupView> {
         not_here()
     }
 }

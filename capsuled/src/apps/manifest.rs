@@ -14,7 +14,7 @@ use super::definition::GRACE;
 use super::{CommandLine, Definition, Param, ParamKind, Runner};
 
 /// The longest manifest, in bytes.
-pub(super) const MANIFEST_MAX: usize = 256 << 10;
+pub const MANIFEST_MAX: usize = 256 << 10;
 
 /// Why a manifest is refused. Nothing is registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -25,7 +25,7 @@ pub use self::call::{By, CallError};
 pub use self::command::CommandLine;
 pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;
-pub use self::manifest::ManifestError;
+pub use self::manifest::{MANIFEST_MAX, ManifestError};
 pub use self::python::{
     AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
 };

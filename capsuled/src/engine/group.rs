@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
 use capsule_core::event::Event;
-use capsule_core::id::{Seq, TaskId};
+use capsule_core::id::{AttemptNumber, Seq, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use capsule_core::{Rejected, decide, evolve};
@@ -17,6 +17,7 @@ use super::feed::Changed;
 use super::feed::post::Delivery;
 use super::records;
 use super::request::{Acted, Effect, Refusal};
+use super::retention::Retention;
 use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
@@ -34,6 +35,7 @@ pub(super) struct Carry {
     pub(super) warm: HashMap<TaskId, Arc<Task>>,
     /// So many are claimed that wait for a slot.
     pub(super) ahead: u32,
+    pub(super) retention: Retention,
 }
 
 /// Tasks kept warm at the most: about 20 MiB.
@@ -207,6 +209,12 @@ impl<'a> Group<'a> {
 
     fn keep_attempt(&mut self, id: TaskId, attempt: &AttemptRecord) {
         self.changes.push(records::put_attempt(id, attempt));
+        let old = attempt.number.0.saturating_sub(records::ATTEMPTS_KEPT);
+        if old > 0 {
+            let old = AttemptNumber(old);
+            self.changes.push(records::delete_attempt(id, old));
+            self.effects.push(Effect::Forgotten { task: id, first: old, last: old });
+        }
     }
 
     /// Notes a change of a record that is not a task's.
@@ -228,7 +236,8 @@ impl<'a> Group<'a> {
     pub(super) fn bury(&mut self, task: &Task) {
         self.carry.seq.0 += 1;
         self.book.apply(Some(task), None);
-        self.changes.extend(records::bury(task, self.now));
+        self.put_stone(task.id, task.status());
+        self.changes.extend(records::bury(task));
         self.staged.insert(task.id, None);
         let seq = self.carry.seq;
         self.feed.push(Changed { seq, task: task.id, status: None, at: self.now });
@@ -277,6 +286,7 @@ impl<'a> Group<'a> {
             };
         }
         self.carry.ahead = self.book.ahead();
+        self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
         for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
             self.shared.store.commit(&batch)?;

@@ -12,8 +12,8 @@
 mod adoption;
 mod adversary;
 mod apps;
+mod backup;
 mod cli;
-mod damage;
 mod durable;
 mod faults;
 mod hosts;

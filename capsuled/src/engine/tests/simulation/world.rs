@@ -162,7 +162,7 @@ impl World {
                 let now = self.task(task.id)?;
                 (task.id, now.is_some_and(|now| now.attempts >= task.attempts))
             }
-            Effect::Ack { task, attempt } => {
+            Effect::Ack { task, attempt, .. } => {
                 let live = self.task(*task)?.and_then(|task| task.state.lease().copied());
                 (*task, live.is_none_or(|lease| lease.attempt != *attempt))
             }
@@ -170,6 +170,7 @@ impl World {
             | Effect::PutBack
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
+            | Effect::Forgotten { .. }
             | Effect::AppsChanged => return Ok(()),
         };
         let durable = durable || self.record.removed.contains(&task);
@@ -186,11 +187,14 @@ impl World {
             }
             Effect::Stop { task, attempt, .. } => self.keeper.stop(engine, (task, attempt)),
             Effect::PutBack => self.keeper.put_back(engine),
-            Effect::Ack { task, attempt } => {
+            Effect::Ack { task, attempt, .. } => {
                 self.keeper.acknowledged((task, attempt));
                 Ok(())
             }
-            Effect::Refresh { .. } | Effect::Callback { .. } | Effect::AppsChanged => Ok(()),
+            Effect::Refresh { .. }
+            | Effect::Callback { .. }
+            | Effect::Forgotten { .. }
+            | Effect::AppsChanged => Ok(()),
         }
     }
 
