@@ -44,7 +44,7 @@ toolchain() {
 SDK_VERSION=0.3.181
 sdk() {
     folder=${CARGO_TARGET_DIR:-target}/sdk
-    mark=$folder/cpsl-$SDK_VERSION
+    mark=$folder/cpsl-$SDK_VERSION-croniter
     [ -e "$mark" ] && return 0
     package python3 python3 "runs Capsule apps" || return 1
     rm -rf "$folder"
@@ -54,7 +54,8 @@ sdk() {
         python3 -m venv "$folder" || return 1
     fi
     say "installing cpsl $SDK_VERSION for the tests, once"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "cpsl==$SDK_VERSION" || return 1
+    "$folder/bin/pip" install --quiet --disable-pip-version-check \
+        "cpsl==$SDK_VERSION" croniter || return 1
     : >"$mark"
 }
 

@@ -12,9 +12,9 @@ use capsule_core::spec::TaskSpec;
 use capsule_core::time::{Span, Timestamp};
 use minicbor::{Decode, Encode};
 
-pub use self::cron::{Cron, CronError};
+pub use self::cron::{Cron, CronError, Shift, local_zone};
 pub use self::index::Schedules;
-pub use self::rule::{CATCH_UP, Due, MISSED_MAX, Missed, Rule};
+pub use self::rule::{CATCH_UP, Due, MISSED_MAX, Missed, Rule, RuleError};
 
 /// How long what became of a tick is kept, and a schedule after its end.
 pub const TICKS_KEPT: Span = Span::from_secs(90 * 86_400);

@@ -3,7 +3,8 @@
 use capsule_core::time::{Span, Timestamp};
 use minicbor::{Decode, Encode};
 
-use super::cron::Cron;
+use super::EVERY_MIN;
+use super::cron::{Cron, CronError};
 
 /// A tick later than this is not caught up any more.
 pub const CATCH_UP: Span = Span::from_secs(86_400);
@@ -14,9 +15,19 @@ pub const MISSED_MAX: u32 = 1000;
 /// When a schedule fires.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Rule {
-    /// Five fields, UTC; checked when it was registered.
+    /// A cron expression; checked when it was registered.
     #[n(0)]
-    Cron(#[n(0)] String),
+    Cron {
+        /// Five fields, or six with the second first.
+        #[n(0)]
+        text: String,
+        /// The time zone on whose wall it is read; `None` = UTC.
+        #[n(1)]
+        zone: Option<String>,
+        /// What the values of `~` are picked by; `None` = it has no `~`.
+        #[n(2)]
+        spread: Option<String>,
+    },
     /// Again and again.
     #[n(1)]
     Every {
@@ -26,6 +37,25 @@ pub enum Rule {
         /// The first.
         #[n(1)]
         first: Timestamp,
+    },
+    /// Once.
+    #[n(2)]
+    At(#[n(0)] Timestamp),
+}
+
+/// Why there is no such rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// It is no cron expression.
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    /// What stands after `@every` is no span of time.
+    #[error("{text:?}: {why}")]
+    Every {
+        /// As written.
+        text: String,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
@@ -55,9 +85,57 @@ pub struct Missed {
 enum Calendar {
     Cron(Cron),
     Every(Span, Timestamp),
+    At(Timestamp),
 }
 
 impl Rule {
+    /// Reads a cron expression, or `@every 90s` counted from `now`. `zone` is where the expression
+    /// is read (empty: UTC), `spread` what its `~` is picked by.
+    ///
+    /// # Errors
+    /// It is neither, it never comes, or there is no such zone.
+    pub fn parse(text: &str, zone: &str, spread: &str, now: Timestamp) -> Result<Self, RuleError> {
+        let text = text.trim();
+        if let Some(span) = text.strip_prefix("@every").filter(|rest| rest.starts_with(' ')) {
+            let wrong = |why: String| RuleError::Every { text: text.to_owned(), why };
+            let every = Span::parse(span).map_err(|error| wrong(error.to_string()))?;
+            if every < EVERY_MIN {
+                return Err(wrong(format!("the shortest time between two fires is {EVERY_MIN}")));
+            }
+            return Ok(Self::Every { every, first: now.plus(every) });
+        }
+        let cron = Cron::parse(text, zone, spread)?;
+        let zone = (cron.zone() != "UTC").then(|| cron.zone().to_owned());
+        let spread = text.contains('~').then(|| spread.to_owned());
+        Ok(Self::Cron { text: text.to_owned(), zone, spread })
+    }
+
+    /// The expression, when it is one.
+    pub fn cron(&self) -> Option<Cron> {
+        let Self::Cron { text, zone, spread } = self else { return None };
+        let (zone, spread) = (zone.as_deref(), spread.as_deref());
+        Cron::read(text, zone.unwrap_or_default(), spread.unwrap_or_default()).ok()
+    }
+
+    /// Whether it is the same rule, whenever a recurrence of it began.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Every { every: one, .. }, Self::Every { every: other, .. }) => one == other,
+            _ => self == other,
+        }
+    }
+
+    /// As a person would say it.
+    pub fn prose(&self) -> String {
+        match self {
+            Self::Cron { text, .. } => {
+                self.cron().map_or_else(|| text.clone(), |cron| cron.to_string())
+            }
+            Self::Every { .. } => self.to_string(),
+            Self::At(_) => "once".to_owned(),
+        }
+    }
+
     /// The first instant after `now`.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.calendar()?.next_after(now)
@@ -87,8 +165,9 @@ impl Rule {
 
     fn calendar(&self) -> Option<Calendar> {
         match self {
-            Self::Cron(text) => Cron::read(text).ok().map(Calendar::Cron),
+            Self::Cron { .. } => self.cron().map(Calendar::Cron),
             Self::Every { every, first } => Some(Calendar::Every(*every, *first)),
+            Self::At(at) => Some(Calendar::At(*at)),
         }
     }
 }
@@ -101,6 +180,7 @@ impl Calendar {
                 None => Some(*first),
                 Some(done) => at(*every, *first, done.checked_add(1)?),
             },
+            Self::At(at) => Some(*at).filter(|at| *at > now),
         }
     }
 
@@ -109,6 +189,7 @@ impl Calendar {
         match self {
             Self::Cron(cron) => cron.last_until(now),
             Self::Every(every, first) => at(*every, *first, periods(*every, *first, now)?),
+            Self::At(at) => Some(*at).filter(|at| *at <= now),
         }
     }
 
@@ -128,8 +209,12 @@ impl Calendar {
 impl std::fmt::Display for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Cron(text) => f.write_str(text),
+            Self::Cron { text, .. } => f.write_str(text),
             Self::Every { every, .. } => write!(f, "every {every}"),
+            Self::At(at) => match jiff::Timestamp::from_microsecond(at.0) {
+                Ok(at) => write!(f, "at {at}"),
+                Err(_) => write!(f, "at {}", at.0),
+            },
         }
     }
 }
@@ -152,6 +237,10 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
 
+    fn cron(text: &str) -> Rule {
+        Rule::parse(text, "", "", Timestamp(0)).unwrap()
+    }
+
     fn one(hour: i64) -> Missed {
         let at = Timestamp(hour * HOUR);
         Missed { from: at, until: at, count: 1 }
@@ -160,7 +249,7 @@ mod tests {
     #[test]
     fn a_tick_on_time_is_the_only_one() {
         for rule in [
-            Rule::Cron("0 * * * *".to_owned()),
+            cron("0 * * * *"),
             Rule::Every { every: Span::from_secs(3600), first: Timestamp(HOUR) },
         ] {
             let due = rule.due(Timestamp(5 * HOUR), Timestamp(5 * HOUR + 7));
@@ -174,7 +263,7 @@ mod tests {
 
     #[test]
     fn older_ticks_are_missed_and_counted_and_a_day_is_the_end() {
-        let rule = Rule::Cron("0 0 * * 0".to_owned());
+        let rule = cron("0 0 * * 0");
         // 1970-01-04 was a Sunday.
         let sunday = Timestamp(72 * HOUR);
         let late = rule.due(sunday, Timestamp(96 * HOUR));
@@ -182,7 +271,7 @@ mod tests {
         let too_late = rule.due(sunday, Timestamp(96 * HOUR + 1000));
         assert_eq!((too_late.missed, too_late.fire), (Some(one(72)), None));
         assert_eq!(too_late.next, Some(Timestamp((72 + 168) * HOUR)));
-        let minutely = Rule::Cron("* * * * *".to_owned());
+        let minutely = cron("* * * * *");
         let missed = minutely.due(Timestamp(0), Timestamp(1_000_000 * HOUR)).missed.unwrap();
         assert_eq!(missed.count, MISSED_MAX);
         assert_eq!(missed.until, Timestamp(1_000_000 * HOUR - 60_000_000));

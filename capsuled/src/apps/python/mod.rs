@@ -143,7 +143,7 @@ pub enum SyncTasks {
 pub struct AppSchedule {
     /// The handler's name.
     pub name: String,
-    /// Five fields, UTC.
+    /// A cron expression in UTC, or `@every 90s`.
     pub cron: String,
 }
 

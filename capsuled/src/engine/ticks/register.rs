@@ -41,7 +41,10 @@ impl Group<'_> {
         }
         let by = in_force.as_ref().map_or("", |revision| revision.by.as_str());
         for (name, cron) in wanted {
-            self.register(app, name, Rule::Cron(cron.to_owned()), by);
+            // It was read when it was deployed; what cannot be read any more does not fire.
+            let unread = || Rule::Cron { text: cron.to_owned(), zone: None, spread: None };
+            let rule = Rule::parse(cron, "", name, self.now).unwrap_or_else(|_| unread());
+            self.register(app, name, rule, by);
         }
     }
 
@@ -57,7 +60,7 @@ impl Group<'_> {
     /// begins now, and never with an instant that has had its tick.
     fn register(&mut self, app: &str, name: &str, rule: Rule, by: &str) {
         let known = self.book.schedules.of_handler(app, name).cloned();
-        let same = |it: &Schedule| it.is_active() && it.rule == rule;
+        let same = |it: &Schedule| it.is_active() && it.rule.is_like(&rule);
         let schedule = match known {
             Some(it) if same(&it) && it.owner == by => return,
             Some(it) if same(&it) => Schedule { owner: by.to_owned(), ..it },

@@ -90,7 +90,7 @@ impl Gateway {
         };
         let every = match &schedule.rule {
             Rule::Every { every, .. } => i32::try_from(every.0 / 1000).unwrap_or(i32::MAX),
-            Rule::Cron(_) => 0,
+            Rule::Cron { .. } | Rule::At(_) => 0,
         };
         let template = schedule.template.as_deref();
         sdk::TaskRecord {
