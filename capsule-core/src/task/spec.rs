@@ -93,6 +93,9 @@ pub struct TaskSpec {
     /// The fire of a schedule that it carries out; such a task runs the schedule's handler.
     #[n(26)]
     pub tick: Option<TickRef>,
+    /// The task whose attempt submitted it.
+    #[n(27)]
+    pub parent: Option<TaskId>,
 }
 
 /// One planned fire of a schedule.

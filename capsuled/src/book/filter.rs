@@ -205,6 +205,7 @@ mod tests {
             not_before: None,
             hold: false,
             tick: None,
+            parent: None,
         };
         let submit =
             Command::Submit { id: TaskId(id), uuid: Uuid::default(), spec: Box::new(spec) };

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod entry;
+mod family;
 mod filter;
 mod gates;
 mod live;
@@ -25,6 +26,7 @@ use crate::schedule::Schedules;
 
 use self::ahead::Pace;
 pub use self::entry::Entry;
+use self::family::Family;
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
 use self::live::Live;
@@ -73,6 +75,7 @@ pub struct Book {
     by_key: HashMap<Box<str>, TaskId>,
     unfinished: HashMap<LockId, BTreeSet<TaskId>>,
     dependants: HashMap<TaskId, BTreeSet<TaskId>>,
+    family: Family,
     live: Live,
     pace: Pace,
 }
@@ -136,6 +139,7 @@ impl Book {
         if let Some(key) = &task.spec.key {
             self.by_key.insert(key_of(&task.spec.app, &task.spec.name, key), task.id);
         }
+        self.family.put_in(task);
         for dependency in &task.spec.after {
             self.dependants.entry(dependency.task).or_default().insert(task.id);
         }
@@ -170,6 +174,7 @@ impl Book {
                 self.by_key.remove(&key);
             }
         }
+        self.family.take_out(task);
         for dependency in &task.spec.after {
             if let Some(waiting) = self.dependants.get_mut(&dependency.task) {
                 waiting.remove(&task.id);

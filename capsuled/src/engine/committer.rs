@@ -61,6 +61,8 @@ impl Committer {
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
         group.register_all_schedules();
+        group.release_buffered();
+        group.ticks()?;
         group.commit(&self.effects)?;
         loop {
             if !self.gather() {
@@ -180,7 +182,10 @@ impl Group<'_> {
                 let found = self.refresh(task)?;
                 self.answer(reply, found);
             }
-            Request::Gone { task, attempt } => self.book.gone(task, attempt),
+            Request::Gone { task, attempt } => {
+                self.book.gone(task, attempt);
+                self.ended_runs.push((task, false));
+            }
             Request::KeeperUp { keeper, attempts, reply } => {
                 self.keeper_up(keeper, &attempts)?;
                 self.answer(reply, ());

@@ -56,6 +56,9 @@ pub(super) struct Group<'a> {
     units: Vec<Vec<Change>>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
+    /// Tasks that may be runs of schedules, and whether they have just ended; else their last
+    /// process is gone, or what they submitted.
+    pub(super) ended_runs: Vec<(TaskId, bool)>,
     /// Definitions changed.
     pub(super) apps_changed: bool,
     /// What is said once the group is durable.
@@ -77,6 +80,7 @@ impl<'a> Group<'a> {
             units: Vec::new(),
             feed: Vec::new(),
             effects: Vec::new(),
+            ended_runs: Vec::new(),
             apps_changed: false,
             answers: Vec::new(),
             afterwards: Vec::new(),
@@ -174,6 +178,8 @@ impl<'a> Group<'a> {
         self.staged.insert(id, Some(Arc::clone(&task)));
         if ended && before.is_some_and(|before| !before.status().is_ended()) {
             self.call_back(&task);
+            self.ended_runs.push((id, true));
+            self.ended_runs.extend(task.spec.parent.map(|parent| (parent, false)));
         }
         if ended {
             self.tell_dependants(&task)?;

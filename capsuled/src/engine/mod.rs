@@ -39,7 +39,9 @@ pub use self::request::{
     Submitted,
 };
 use self::request::{Reply, Request};
-pub use self::ticks::{NewRecurrence, Recurrence, ScheduleError, TickRow};
+pub use self::ticks::{
+    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+};
 use crate::apps::{Apps, Revision};
 use crate::book::{Book, Keeper, Queue};
 use crate::clock::Clock;

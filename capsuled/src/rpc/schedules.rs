@@ -10,7 +10,7 @@ use tonic::{Request, Response};
 use super::Api;
 use super::status::Refused;
 use crate::dispatcher::STOCK;
-use crate::engine::{ScheduleError, TickRow};
+use crate::engine::{ScheduleChange, ScheduleError, TickRow};
 use crate::schedule::{Fire, Origin, Outcome, Schedule};
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
@@ -84,7 +84,11 @@ impl Schedules for Api {
     ) -> Answer<v1::EndScheduleReply> {
         let v1::EndScheduleRequest { schedule, app } = request.into_inner();
         let schedule = self.find(&schedule, &app)?;
-        let ended = self.engine.end_recurrence(schedule.id).await.map_err(Refused::from)?;
+        let ended = self
+            .engine
+            .change_schedule(schedule.id, ScheduleChange::End)
+            .await
+            .map_err(Refused::from)?;
         let schedule = ended.map_err(Refused::from)?;
         Ok(Response::new(v1::EndScheduleReply { schedule: Some(view(&schedule)) }))
     }
@@ -153,6 +157,8 @@ fn view(schedule: &Schedule) -> v1::ScheduleView {
         origin: match schedule.origin {
             Origin::App => "app",
             Origin::Sdk => "sdk",
+            Origin::Manifest => "manifest",
+            Origin::Manual => "manual",
         }
         .to_owned(),
         owner: schedule.owner.clone(),
@@ -171,6 +177,8 @@ fn tick(planned_us: i64, generation: u32, outcome: &Outcome) -> v1::TickView {
                 Fire::OnTime => "fired",
                 Fire::CaughtUp => "caught_up",
                 Fire::Manual => "manual",
+                Fire::Buffered => "buffered",
+                Fire::Backfilled => "backfilled",
             };
             v1::TickView { outcome: outcome.to_owned(), task: Some(task.0), ..told }
         }
@@ -183,6 +191,18 @@ fn tick(planned_us: i64, generation: u32, outcome: &Outcome) -> v1::TickView {
             count: *count,
             ..told
         },
+        Outcome::Paused { until, count } => v1::TickView {
+            outcome: "paused".to_owned(),
+            until_us: Some(until.0),
+            count: *count,
+            ..told
+        },
+        Outcome::Buffered { task } => {
+            v1::TickView { outcome: "waiting".to_owned(), task: Some(task.0), ..told }
+        }
+        Outcome::PassedOver { by } => {
+            v1::TickView { outcome: "passed_over".to_owned(), why: by.clone(), ..told }
+        }
         Outcome::Refused { why } => {
             v1::TickView { outcome: "refused".to_owned(), why: why.clone(), ..told }
         }
@@ -195,6 +215,9 @@ impl From<ScheduleError> for Refused {
         match error {
             ScheduleError::Unknown(_) => Self::not_found(message).hint("capsule schedule list"),
             ScheduleError::Ended(_) => Self::precondition("ended", message),
+            ScheduleError::NoNext(_) => {
+                Self::precondition("no_next", message).hint("capsule schedule list")
+            }
             ScheduleError::OfApp { .. } => {
                 Self::precondition("of_app", message).hint("capsule deploy --help")
             }

@@ -6,9 +6,6 @@ use minicbor::{Decode, Encode};
 use super::EVERY_MIN;
 use super::cron::{Cron, CronError};
 
-/// A tick later than this is not caught up any more.
-pub const CATCH_UP: Span = Span::from_secs(86_400);
-
 /// Missed ticks are counted up to here.
 pub const MISSED_MAX: u32 = 1000;
 
@@ -59,30 +56,9 @@ pub enum RuleError {
     },
 }
 
-/// What is due of a schedule whose next tick has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Ticks that are too late.
-    pub missed: Option<Missed>,
-    /// The tick to carry out now.
-    pub fire: Option<Timestamp>,
-    /// The next one; `None` = there is none.
-    pub next: Option<Timestamp>,
-}
-
-/// Ticks that nobody carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missed {
-    /// The first.
-    pub from: Timestamp,
-    /// The last.
-    pub until: Timestamp,
-    /// How many; [`MISSED_MAX`] = so many or more.
-    pub count: u32,
-}
-
 /// A rule ready for use.
-enum Calendar {
+#[derive(Debug)]
+pub(super) enum Calendar {
     Cron(Cron),
     Every(Span, Timestamp),
     At(Timestamp),
@@ -141,29 +117,8 @@ impl Rule {
         self.calendar()?.next_after(now)
     }
 
-    /// Sorts out what has come due since `planned`, the tick that was waited for: the latest is
-    /// carried out unless it is older than [`CATCH_UP`], what was before it is missed. No tick is
-    /// older than its period when it is the latest.
-    pub fn due(&self, planned: Timestamp, now: Timestamp) -> Due {
-        let Some(calendar) = self.calendar() else {
-            return Due { missed: None, fire: None, next: None };
-        };
-        let latest = calendar.last_until(now).map_or(planned, |latest| latest.max(planned));
-        let next = calendar.next_after(now.max(planned));
-        let fire = (now.since(latest) <= CATCH_UP).then_some(latest);
-        let until = match fire {
-            Some(fire) => calendar.last_until(Timestamp(fire.0.saturating_sub(1))),
-            None => Some(latest),
-        };
-        let missed = until.filter(|until| *until >= planned).map(|until| Missed {
-            from: planned,
-            until,
-            count: calendar.count(planned, until),
-        });
-        Due { missed, fire, next }
-    }
-
-    fn calendar(&self) -> Option<Calendar> {
+    /// Ready for use; `None` = this version cannot read it.
+    pub(super) fn calendar(&self) -> Option<Calendar> {
         match self {
             Self::Cron { .. } => self.cron().map(Calendar::Cron),
             Self::Every { every, first } => Some(Calendar::Every(*every, *first)),
@@ -173,7 +128,8 @@ impl Rule {
 }
 
 impl Calendar {
-    fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+    /// The first instant after `now`.
+    pub(super) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Cron(cron) => cron.next_after(now),
             Self::Every(every, first) => match periods(*every, *first, now) {
@@ -185,7 +141,7 @@ impl Calendar {
     }
 
     /// The last instant at or before `now`.
-    fn last_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn last_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Cron(cron) => cron.last_until(now),
             Self::Every(every, first) => at(*every, *first, periods(*every, *first, now)?),
@@ -193,7 +149,8 @@ impl Calendar {
         }
     }
 
-    fn count(&self, from: Timestamp, until: Timestamp) -> u32 {
+    /// How many ticks there are from one to another; at most [`MISSED_MAX`].
+    pub(super) fn count(&self, from: Timestamp, until: Timestamp) -> u32 {
         let mut count = 1;
         let mut at = from;
         while count < MISSED_MAX
@@ -235,46 +192,35 @@ fn at(every: Span, first: Timestamp, periods: i64) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    const HOUR: i64 = 3_600_000_000;
-
     fn cron(text: &str) -> Rule {
         Rule::parse(text, "", "", Timestamp(0)).unwrap()
     }
 
-    fn one(hour: i64) -> Missed {
-        let at = Timestamp(hour * HOUR);
-        Missed { from: at, until: at, count: 1 }
+    #[test]
+    fn the_form_of_the_first_version_is_read() {
+        // Cron(["0 * * * *"]), as it was before zones.
+        let old = minicbor::to_vec((0_u32, ["0 * * * *"])).unwrap();
+        let read: Rule = minicbor::decode(&old).unwrap();
+        assert_eq!(read, cron("0 * * * *"));
     }
 
     #[test]
-    fn a_tick_on_time_is_the_only_one() {
-        for rule in [
-            cron("0 * * * *"),
-            Rule::Every { every: Span::from_secs(3600), first: Timestamp(HOUR) },
-        ] {
-            let due = rule.due(Timestamp(5 * HOUR), Timestamp(5 * HOUR + 7));
-            let next = Some(Timestamp(6 * HOUR));
-            assert_eq!(due, Due { missed: None, fire: Some(Timestamp(5 * HOUR)), next });
-            let due = rule.due(Timestamp(5 * HOUR), Timestamp(6 * HOUR + 7));
-            let next = Some(Timestamp(7 * HOUR));
-            assert_eq!(due, Due { missed: Some(one(5)), fire: Some(Timestamp(6 * HOUR)), next });
+    fn words_become_rules() {
+        let read = |text: &str, zone: &str| Rule::parse(text, zone, "sweep", Timestamp(5));
+        let every = read("@every 90s", "").unwrap();
+        assert_eq!(every, Rule::Every { every: Span::from_secs(90), first: Timestamp(90_000_005) });
+        let local = read(" 0 3 * * * ", "europe/berlin").unwrap();
+        let Rule::Cron { text, zone, spread } = &local else { panic!("{local:?}") };
+        assert_eq!((text.as_str(), zone.as_deref()), ("0 3 * * *", Some("Europe/Berlin")));
+        assert_eq!(spread, &None);
+        assert_eq!(local.prose(), "at 03:00 every day, Europe/Berlin");
+        let spread = read("~ 3 * * *", "UTC").unwrap();
+        assert!(
+            matches!(&spread, Rule::Cron { spread: Some(name), zone: None, .. } if name == "sweep")
+        );
+        for wrong in ["@every", "@every 5", "@every 0s", "@everyday", "0 0 30 2 *"] {
+            assert!(read(wrong, "").is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn older_ticks_are_missed_and_counted_and_a_day_is_the_end() {
-        let rule = cron("0 0 * * 0");
-        // 1970-01-04 was a Sunday.
-        let sunday = Timestamp(72 * HOUR);
-        let late = rule.due(sunday, Timestamp(96 * HOUR));
-        assert_eq!((late.missed, late.fire), (None, Some(sunday)));
-        let too_late = rule.due(sunday, Timestamp(96 * HOUR + 1000));
-        assert_eq!((too_late.missed, too_late.fire), (Some(one(72)), None));
-        assert_eq!(too_late.next, Some(Timestamp((72 + 168) * HOUR)));
-        let minutely = cron("* * * * *");
-        let missed = minutely.due(Timestamp(0), Timestamp(1_000_000 * HOUR)).missed.unwrap();
-        assert_eq!(missed.count, MISSED_MAX);
-        assert_eq!(missed.until, Timestamp(1_000_000 * HOUR - 60_000_000));
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub(super) fn spec(name: &str) -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 

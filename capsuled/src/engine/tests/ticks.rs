@@ -6,7 +6,7 @@ use capsule_core::spec::{LockPolicy, TaskSpec, TickRef};
 use capsule_core::task::Status;
 use capsule_core::time::{Span, Timestamp};
 
-use super::super::{NewRecurrence, ScheduleError, SubmitError};
+use super::super::{NewRecurrence, ScheduleChange, ScheduleError, SubmitError};
 use super::{Bench, START, locked, spec};
 use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
@@ -52,7 +52,7 @@ impl Bench {
     }
 
     fn handler(&self, name: &str) -> Schedule {
-        self.engine.book().schedules.of_handler("leads", name).cloned().unwrap()
+        self.engine.book().schedules.named("leads", name).cloned().unwrap()
     }
 
     /// What became of its fires, oldest first.
@@ -244,9 +244,9 @@ async fn a_recurrence_submits_an_ordinary_task_each_time_until_it_ends() {
     bench.connect(Vec::new()).await;
     bench.advance(every).await;
     let (second, attempt) = bench.start_next().await;
-    let ended = bench.engine.end_recurrence(id).await.unwrap().unwrap();
+    let ended = bench.engine.change_schedule(id, ScheduleChange::End).await.unwrap().unwrap();
     assert_eq!((ended.next, ended.ended), (None, Some(bench.clock.now())));
-    let twice = bench.engine.end_recurrence(id).await.unwrap();
+    let twice = bench.engine.change_schedule(id, ScheduleChange::End).await.unwrap();
     assert_eq!(twice, Err(ScheduleError::Ended(id)));
     bench.end(second, attempt, Verdict::Completed).await;
     assert_eq!(bench.status(second), Status::Completed);
@@ -261,7 +261,7 @@ async fn a_recurrence_starts_when_it_is_told_to_and_ends_with_its_app() {
     let mut bench = Bench::new(2).await;
     bench.deploy(&[("hourly", "0 * * * *")]).await;
     let hourly = bench.handler("hourly");
-    let refused = bench.engine.end_recurrence(hourly.id).await.unwrap();
+    let refused = bench.engine.change_schedule(hourly.id, ScheduleChange::End).await.unwrap();
     let (name, app) = ("hourly".to_owned(), "leads".to_owned());
     assert_eq!(refused, Err(ScheduleError::OfApp { name, app: app.clone() }));
     let first = Some(START.plus(Span::from_secs(5)));

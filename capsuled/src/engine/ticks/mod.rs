@@ -2,7 +2,9 @@
 //! task that it makes, so that it exists once whatever happens in between.
 
 mod door;
+mod hand;
 mod register;
+mod runs;
 
 use std::ops::ControlFlow;
 
@@ -12,14 +14,16 @@ use capsule_core::task::Status;
 use capsule_core::time::Timestamp;
 
 pub(super) use self::door::ScheduleRequest;
-pub use self::door::{NewRecurrence, Recurrence, ScheduleError, TickRow};
+pub use self::door::{
+    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+};
 use super::group::Group;
 use super::records::{self, Tombstone};
 use super::request::{How, NewTask};
 use super::{DISK, EngineError};
 use crate::book::Book;
 use crate::schedule::{
-    Fire, LastTick, Origin, Outcome, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey,
+    Fire, LATE, LastTick, Origin, Outcome, Overlap, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey,
 };
 use crate::store::{Change, KeyRange, SideKind, Table};
 use crate::text::bounded;
@@ -46,38 +50,51 @@ pub(super) fn next_alarm(book: &Book) -> Option<Timestamp> {
 impl Group<'_> {
     /// Carries out what is due; what is left over is due in the next group.
     pub(super) fn ticks(&mut self) -> Result<(), EngineError> {
+        while let Some((run, just_now)) = self.ended_runs.pop() {
+            self.run_ended(run, just_now)?;
+        }
         for _ in 0..FIRES_MAX {
             let due = next_alarm(&self.book).is_some_and(|at| at <= self.now);
             let next = self.book.schedules.next_alarm().filter(|_| due);
-            let Some((_, id)) = next else { return Ok(()) };
-            let Some(schedule) = self.book.schedules.get(id).cloned() else { return Ok(()) };
+            let Some((_, id)) = next else { break };
+            let Some(schedule) = self.book.schedules.get(id).cloned() else { break };
             match (schedule.is_active(), schedule.next) {
                 (true, Some(planned)) => self.come(schedule, planned)?,
                 (true, None) | (false, _) => self.forget(&schedule)?,
             }
+        }
+        if !self.book.schedules.check() {
+            tracing::error!("a schedule had no next fire or two; the plan was made anew");
         }
         Ok(())
     }
 
     /// The instant that a schedule waited for has come.
     fn come(&mut self, mut schedule: Schedule, planned: Timestamp) -> Result<(), EngineError> {
-        let due = schedule.rule.due(planned, self.now);
-        schedule.next = due.next;
-        let until = due.missed.map(|missed| missed.until);
-        let decided = due.fire.into_iter().chain(until).chain([planned]).max();
-        schedule.decided = schedule.decided.max(decided.unwrap_or(planned));
+        let due = schedule.due(planned, self.now);
         let mut rows = Vec::new();
         if let Some(missed) = due.missed {
             let outcome = Outcome::Missed { until: missed.until, count: missed.count };
             rows.push((missed.from, outcome));
         }
-        if let Some(at) = due.fire
-            && !self.has_tick(&schedule, at)?
-        {
-            let on_time = rows.is_empty() && self.now.since(at) <= LATE;
+        let until = due.missed.map(|missed| missed.until);
+        let decided = due.fires.iter().copied().chain(until).chain([planned]).max();
+        schedule.decided = schedule.decided.max(decided.unwrap_or(planned));
+        let alone = rows.is_empty() && due.fires.len() == 1;
+        for at in due.fires {
+            if self.has_tick(&schedule, at)? {
+                continue;
+            }
+            let on_time = alone && self.now.since(schedule.due_at(at)) <= LATE;
             let how = if on_time { Fire::OnTime } else { Fire::CaughtUp };
-            rows.push((at, self.fire(&schedule, at, how)?));
+            let outcome = match schedule.skip.take_if(|skip| skip.planned == at) {
+                Some(skip) => Outcome::PassedOver { by: skip.by },
+                None => self.fire(&mut schedule, at, how)?,
+            };
+            rows.push((at, outcome));
         }
+        schedule.next = due.next;
+        schedule.skip.take_if(|skip| due.next.is_none_or(|next| next > skip.planned));
         self.keep(schedule, rows)
     }
 
@@ -87,15 +104,19 @@ impl Group<'_> {
         Ok(self.shared.store.get(Table::Tick, &key.encode())?.is_some())
     }
 
-    /// Makes the task of one fire, unless that of the fire before has not ended.
+    /// Makes the task of one fire, unless the run of the fire before has not ended and its policy
+    /// forbids that.
     fn fire(
         &mut self,
-        schedule: &Schedule,
+        schedule: &mut Schedule,
         planned: Timestamp,
         how: Fire,
     ) -> Result<Outcome, EngineError> {
-        if let Some(task) = self.overlap(schedule) {
-            return Ok(Outcome::Skipped { task });
+        let overlap = schedule.policy.overlap;
+        if overlap != Overlap::Allow
+            && let Some(task) = self.overlap(schedule)
+        {
+            return self.wait_for_turn(schedule, planned, task);
         }
         let refused = |why: &str| Outcome::Refused { why: bounded(why, WHY_MAX) };
         let (spec, payload) = match self.work_of(schedule, planned)? {
@@ -105,21 +126,19 @@ impl Group<'_> {
         let new = NewTask { spec, payload, parent: None, dry_run: false };
         Ok(match self.submit(new)? {
             Ok(submitted) => match submitted.how {
-                How::Created | How::Replaced(_) => Outcome::Fired { task: submitted.task.id, how },
+                How::Created | How::Replaced(_) => {
+                    schedule.former = Some(submitted.task.id);
+                    if how != Fire::Manual {
+                        schedule.fires = schedule.fires.saturating_add(1);
+                    }
+                    Outcome::Fired { task: submitted.task.id, how }
+                }
                 How::Merged { .. } | How::Existing | How::Checked => {
                     Outcome::Skipped { task: submitted.task.id }
                 }
             },
             Err(error) => refused(&error.to_string()),
         })
-    }
-
-    /// The task of the fire before, while it is not over.
-    fn overlap(&self, schedule: &Schedule) -> Option<TaskId> {
-        let former = schedule.former?;
-        let entry = self.book.entries.get(&former)?;
-        let over = entry.status.is_ended() && !self.book.lingering.contains_key(&former);
-        (!over).then_some(former)
     }
 
     /// What a fire submits, or why it cannot.
@@ -169,36 +188,48 @@ impl Group<'_> {
             not_before: None,
             hold: false,
             tick: Some(TickRef { schedule: schedule.id, planned }),
+            parent: None,
         };
         Ok(Ok((spec, work.encode())))
     }
 
-    /// Notes a schedule and what became of fires of it, together with the task that they made.
+    /// Notes a schedule and what became of fires of it. Each row is durable together with its task,
+    /// and the schedule with the last of them: whatever is cut off there is due again, and finds
+    /// the rows that were written.
     fn keep(
         &mut self,
         mut schedule: Schedule,
         rows: Vec<(Timestamp, Outcome)>,
     ) -> Result<(), EngineError> {
-        let mut made = None;
-        let mut changes = Vec::with_capacity(rows.len() + 1);
         let Schedule { id, generation, .. } = schedule;
+        let mut units: Vec<(Option<TaskId>, Vec<Change>)> = Vec::with_capacity(1);
+        let mut added = 0;
         for (planned, outcome) in rows {
-            if let Outcome::Fired { task, .. } = outcome {
-                made = Some(task);
-                schedule.former = made;
-            }
+            let made = outcome.made();
             let key = TickKey { schedule: id, generation, planned };
+            added += i32::from(!self.has_tick(&schedule, planned)?);
             let tick = Tick { at: self.now, outcome: outcome.clone() };
-            changes.push(Change::put(Table::Tick, key.encode(), records::encode(&tick)));
+            let row = Change::put(Table::Tick, key.encode(), records::encode(&tick));
+            match units.last_mut() {
+                Some((of, unit)) if of.is_none() || made.is_none() => {
+                    unit.push(row);
+                    *of = of.or(made);
+                }
+                Some(_) | None => units.push((made, vec![row])),
+            }
             schedule.last = Some(LastTick { planned, outcome });
         }
-        if !changes.is_empty() {
-            let count = i32::try_from(changes.len()).unwrap_or(i32::MAX);
-            let count = self.book.schedules.count_ticks(id, count);
+        if added > 0 {
+            let count = self.book.schedules.count_ticks(id, added);
             self.sweep_ticks(id, count)?;
         }
-        changes.push(put(&schedule));
-        self.write_together(made, changes);
+        match units.last_mut() {
+            Some((_, unit)) => unit.push(put(&schedule)),
+            None => units.push((None, vec![put(&schedule)])),
+        }
+        for (made, unit) in units {
+            self.write_together(made, unit);
+        }
         self.book.schedules.put(schedule);
         Ok(())
     }
@@ -261,9 +292,6 @@ impl Group<'_> {
         })?)
     }
 }
-
-/// A fire later than this is told to be caught up.
-const LATE: capsule_core::time::Span = capsule_core::time::Span::from_secs(10);
 
 fn put(schedule: &Schedule) -> Change {
     Change::put(Table::Schedule, schedule.id.0.to_be_bytes(), records::encode(schedule))

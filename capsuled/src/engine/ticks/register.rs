@@ -1,6 +1,6 @@
 //! Which schedules there are: those of the apps in force, and recurrences.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
@@ -8,10 +8,29 @@ use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 use super::super::group::Group;
 use super::super::request::SubmitError;
 use super::super::{DISK, PAYLOAD_MAX};
-use super::door::{NewRecurrence, Recurrence, ScheduleError};
+use super::door::{NewRecurrence, Recurrence};
 use super::{Origin, Schedule, put};
-use crate::schedule::{EVERY_MIN, Rule};
+use crate::apps::Revision;
+use crate::schedule::{EVERY_MIN, Policy, Rule};
 use crate::store::SideKind;
+
+/// A schedule as a revision has it.
+struct Wanted {
+    origin: Origin,
+    /// Its own name; empty = its handler's.
+    title: String,
+    /// The handler or the task.
+    name: String,
+    rule: Rule,
+    policy: Policy,
+    template: Option<Box<TaskSpec>>,
+}
+
+impl Wanted {
+    fn label(&self) -> &str {
+        if self.title.is_empty() { &self.name } else { &self.title }
+    }
+}
 
 impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
@@ -23,29 +42,43 @@ impl Group<'_> {
             // It is there but this version cannot read it: nothing of it is taken away.
             return;
         }
-        let python = in_force.as_ref().and_then(|revision| revision.python.clone());
-        let schedules = python.iter().flat_map(|python| &python.schedules);
-        let wanted: BTreeMap<&str, &str> =
-            schedules.map(|it| (it.name.as_str(), it.cron.as_str())).collect();
+        let by = in_force.as_ref().map_or("", |revision| revision.by.as_str());
+        let wanted = in_force.as_ref().map_or_else(Vec::new, |revision| self.wanted(app, revision));
+        let labels: BTreeSet<&str> = wanted.iter().map(Wanted::label).collect();
         let is_gone = |it: &&Schedule| {
             it.app == app
                 && it.is_active()
-                && match it.origin {
-                    Origin::App => !wanted.contains_key(it.name.as_str()),
-                    Origin::Sdk => in_force.is_none(),
+                && if it.origin.is_deployed() {
+                    !labels.contains(it.label().as_str())
+                } else {
+                    in_force.is_none()
                 }
         };
         let gone: Vec<Schedule> = self.book.schedules.iter().filter(is_gone).cloned().collect();
         for schedule in gone {
             self.end(schedule);
         }
-        let by = in_force.as_ref().map_or("", |revision| revision.by.as_str());
-        for (name, cron) in wanted {
-            // It was read when it was deployed; what cannot be read any more does not fire.
-            let unread = || Rule::Cron { text: cron.to_owned(), zone: None, spread: None };
-            let rule = Rule::parse(cron, "", name, self.now).unwrap_or_else(|_| unread());
-            self.register(app, name, rule, by);
+        for one in wanted {
+            self.register(app, one, by);
         }
+    }
+
+    /// The schedules of a revision: those of its code, and those of its manifest.
+    fn wanted(&self, app: &str, revision: &Revision) -> Vec<Wanted> {
+        let of_code = revision.python.iter().flat_map(|python| &python.schedules).map(|it| {
+            // It was read when it was deployed; what cannot be read any more does not fire.
+            let unread = || Rule::Cron { text: it.cron.clone(), zone: None, spread: None };
+            Wanted {
+                origin: Origin::App,
+                title: String::new(),
+                name: it.name.clone(),
+                rule: Rule::parse(&it.cron, "", &it.name, self.now).unwrap_or_else(|_| unread()),
+                policy: Policy::default(),
+                template: None,
+            }
+        });
+        let _ = app;
+        of_code.collect()
     }
 
     /// Makes good what a crash left of a deploy with more schedules than one batch holds.
@@ -57,60 +90,50 @@ impl Group<'_> {
     }
 
     /// Registers one schedule of an app. The same rule as before goes on as it was; another one
-    /// begins now, and never with an instant that has had its tick.
-    fn register(&mut self, app: &str, name: &str, rule: Rule, by: &str) {
-        let known = self.book.schedules.of_handler(app, name).cloned();
-        let same = |it: &Schedule| it.is_active() && it.rule.is_like(&rule);
-        let schedule = match known {
-            Some(it) if same(&it) && it.owner == by => return,
-            Some(it) if same(&it) => Schedule { owner: by.to_owned(), ..it },
-            Some(it) => {
-                let next = rule.next_after(self.now.max(it.decided));
+    /// begins now, and never with an instant that has had its tick. What people did to it by hand
+    /// stays.
+    fn register(&mut self, app: &str, wanted: Wanted, by: &str) {
+        let known = self.book.schedules.named(app, wanted.label()).cloned();
+        let Wanted { origin, title, name, rule, policy, template } = wanted;
+        let mut schedule = match known {
+            Some(it) if it.is_active() && it.rule.is_like(&rule) => it,
+            Some(mut it) => {
+                self.drop_buffered(&mut it);
                 let generation = it.generation.saturating_add(1);
-                Schedule { rule, generation, next, ended: None, owner: by.to_owned(), ..it }
+                Schedule { rule, generation, ended: None, ..it }
             }
-            None => Schedule {
-                id: self.schedule_id(),
-                app: app.to_owned(),
-                name: name.to_owned(),
-                next: rule.next_after(self.now),
-                rule,
-                generation: 1,
-                origin: Origin::App,
-                owner: by.to_owned(),
-                created: self.now,
-                ended: None,
-                last: None,
-                former: None,
-                template: None,
-                decided: self.now,
-            },
+            None => {
+                let id = self.schedule_id();
+                Schedule { app: app.to_owned(), ..Schedule::new(id, rule, self.now) }
+            }
         };
-        self.write(put(&schedule));
-        self.book.schedules.put(schedule);
+        let before = self.book.schedules.get(schedule.id);
+        (schedule.origin, schedule.title, schedule.name) = (origin, title, name);
+        (schedule.policy, schedule.template) = (policy, template);
+        by.clone_into(&mut schedule.owner);
+        if before.is_none_or(|it| {
+            it.rule != schedule.rule || it.policy != schedule.policy || !it.is_active()
+        }) {
+            schedule.next = schedule.next_after(self.now.max(schedule.decided));
+        }
+        if before != Some(&schedule) {
+            self.write(put(&schedule));
+            self.book.schedules.put(schedule);
+        }
     }
 
     /// From the counter of tasks, so that one number never means two things.
-    const fn schedule_id(&mut self) -> ScheduleId {
+    pub(super) const fn schedule_id(&mut self) -> ScheduleId {
         self.carry.last_id.0 += 1;
         ScheduleId(self.carry.last_id.0)
     }
 
-    fn end(&mut self, schedule: Schedule) -> Schedule {
+    pub(super) fn end(&mut self, mut schedule: Schedule) -> Schedule {
+        self.drop_buffered(&mut schedule);
         let schedule = Schedule { next: None, ended: Some(self.now), ..schedule };
         self.write(put(&schedule));
         self.book.schedules.put(schedule.clone());
         schedule
-    }
-
-    /// Ends a recurrence; an app's schedule ends with its app's code.
-    pub(super) fn end_recurrence(&mut self, id: ScheduleId) -> Result<Schedule, ScheduleError> {
-        let known = self.book.schedules.get(id).cloned().ok_or(ScheduleError::Unknown(id))?;
-        match known.origin {
-            Origin::App => Err(ScheduleError::OfApp { name: known.name, app: known.app }),
-            Origin::Sdk if !known.is_active() => Err(ScheduleError::Ended(id)),
-            Origin::Sdk => Ok(self.end(known)),
-        }
     }
 
     /// Registers a recurrence, or gives the one that stands under the same lock.
@@ -140,21 +163,14 @@ impl Group<'_> {
         };
         let every = every.max(EVERY_MIN);
         let first = first.unwrap_or_else(|| self.now.plus(every)).max(self.now);
+        let blank = Schedule::new(id, Rule::Every { every, first }, self.now);
         let schedule = Schedule {
-            id,
             app: spec.app.clone(),
             name: spec.name.clone(),
-            rule: Rule::Every { every, first },
-            generation: 1,
-            origin: Origin::Sdk,
             owner: spec.owner.clone(),
-            created: self.now,
             next: Some(first),
-            ended: None,
-            last: None,
-            former: None,
             template: Some(Box::new(spec)),
-            decided: self.now,
+            ..blank
         };
         self.write(put(&schedule));
         self.book.schedules.put(schedule.clone());
@@ -169,7 +185,9 @@ impl Group<'_> {
                 == (&spec.lock, &spec.app, &spec.name, &spec.owner)
         };
         let stands = |it: &&Schedule| {
-            it.is_active() && it.template.as_ref().is_some_and(|template| same(template))
+            it.origin == Origin::Sdk
+                && it.is_active()
+                && it.template.as_ref().is_some_and(|template| same(template))
         };
         self.book.schedules.iter().find(stands).cloned()
     }

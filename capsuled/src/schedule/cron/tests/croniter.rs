@@ -1,6 +1,9 @@
 //! Against Python's `croniter`, where both define what is meant: in UTC, five fields, one of the two
 //! days given at the most. (With both, `croniter` takes either whatever a star begins.)
 
+#![expect(clippy::disallowed_methods, reason = "the other implementation is a Python program")]
+
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -38,8 +41,10 @@ fn it_agrees_with_croniter() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines: String =
-        asked.iter().map(|(text, start)| format!("{text}\t{start}\t{FIRES}\n")).collect();
+    let lines = asked.iter().fold(String::new(), |mut lines, (text, start)| {
+        writeln!(lines, "{text}\t{start}\t{FIRES}").unwrap();
+        lines
+    });
     let mut stdin = child.stdin.take().unwrap();
     let feeding = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let output = child.wait_with_output().unwrap();
