@@ -104,6 +104,9 @@ pub struct Schedule {
     #[n(20)]
     #[cbor(default)]
     pub title: String,
+    /// When the rule in force began; `None` = with the schedule.
+    #[n(21)]
+    pub since: Option<Timestamp>,
 }
 
 /// A tick that will be passed over.
@@ -291,6 +294,7 @@ impl Schedule {
             failures: 0,
             buffered: Vec::new(),
             title: String::new(),
+            since: None,
         }
     }
 

@@ -92,6 +92,11 @@ impl Schedule {
         self.next_with(at, self.fires)
     }
 
+    /// The first tick after an instant, within its start and its end, however often it has fired.
+    pub fn planned_after(&self, at: Timestamp) -> Option<Timestamp> {
+        self.next_with(at, 0)
+    }
+
     fn next_with(&self, at: Timestamp, fires: u32) -> Option<Timestamp> {
         let before_start = self.policy.start.map(|start| Timestamp(start.0.saturating_sub(1)));
         let next = self.rule.next_after(before_start.map_or(at, |start| start.max(at)))?;

@@ -119,7 +119,7 @@ impl Group<'_> {
             Some(mut it) => {
                 self.drop_buffered(&mut it);
                 let generation = it.generation.saturating_add(1);
-                (false, Schedule { rule, generation, ..it })
+                (false, Schedule { rule, generation, since: Some(self.now), ..it })
             }
         };
         schedule.owner.clone_from(&spec.owner);

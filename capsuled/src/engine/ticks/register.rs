@@ -100,7 +100,7 @@ impl Group<'_> {
             Some(mut it) => {
                 self.drop_buffered(&mut it);
                 let generation = it.generation.saturating_add(1);
-                Schedule { rule, generation, ended: None, ..it }
+                Schedule { rule, generation, ended: None, since: Some(self.now), ..it }
             }
             None => {
                 let id = self.schedule_id();

@@ -1,24 +1,28 @@
 //! The service `Schedules`: what fires again and again, and what became of it.
 
-use capsule_core::attempt::AttemptRecord;
-use capsule_core::id::{ScheduleId, TaskId};
-use capsule_core::task::{Status, Task};
+mod plan;
+mod view;
+
+use capsule_core::id::ScheduleId;
 use capsule_proto::v1;
 use capsule_proto::v1::schedules_server::Schedules;
 use tonic::{Request, Response};
 
+use self::plan::FIRES_MAX;
+use self::view::view;
 use super::Api;
+use super::request::submit;
 use super::status::Refused;
-use crate::dispatcher::STOCK;
-use crate::engine::{ScheduleChange, ScheduleError, TickRow};
-use crate::schedule::{Fire, Origin, Outcome, Schedule};
+use crate::engine::{Added, NewSchedule, NewTask, ScheduleChange, ScheduleError};
+use crate::schedule::{Origin, Schedule};
+use crate::text::bounded;
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
+/// The longest note of a pause, in bytes.
+const NOTE_MAX: usize = 500;
 /// Fires in a history unless a number is asked for.
 const HISTORY: u32 = 50;
-/// The most fires told of at once.
-const FIRES_MAX: u32 = 1000;
 
 #[tonic::async_trait]
 impl Schedules for Api {
@@ -56,15 +60,18 @@ impl Schedules for Api {
     ) -> Answer<v1::NextFiresReply> {
         let v1::NextFiresRequest { schedule, app, count } = request.into_inner();
         let schedule = self.find(&schedule, &app)?;
-        let mut fires_us = Vec::new();
+        let cron = schedule.rule.cron();
+        let mut fires = Vec::new();
         let mut next = schedule.next;
         while let Some(at) = next
-            && fires_us.len() < count.clamp(1, FIRES_MAX) as usize
+            && fires.len() < count.clamp(1, FIRES_MAX) as usize
         {
-            fires_us.push(at.0);
-            next = schedule.rule.next_after(at);
+            fires.push(plan::fire(&schedule, cron.as_ref(), at));
+            next = schedule.next_after(at);
         }
-        Ok(Response::new(v1::NextFiresReply { schedule: Some(view(&schedule)), fires_us }))
+        let fires_us = fires.iter().map(|fire| fire.at_us).collect();
+        let schedule = Some(view(&schedule));
+        Ok(Response::new(v1::NextFiresReply { schedule, fires_us, fires }))
     }
 
     async fn trigger_schedule(
@@ -84,17 +91,91 @@ impl Schedules for Api {
     ) -> Answer<v1::EndScheduleReply> {
         let v1::EndScheduleRequest { schedule, app } = request.into_inner();
         let schedule = self.find(&schedule, &app)?;
-        let ended = self
-            .engine
-            .change_schedule(schedule.id, ScheduleChange::End)
-            .await
-            .map_err(Refused::from)?;
-        let schedule = ended.map_err(Refused::from)?;
-        Ok(Response::new(v1::EndScheduleReply { schedule: Some(view(&schedule)) }))
+        let schedule = self.change(&schedule, ScheduleChange::End).await?;
+        Ok(Response::new(v1::EndScheduleReply { schedule: Some(schedule) }))
+    }
+
+    async fn add_schedule(
+        &self,
+        request: Request<v1::AddScheduleRequest>,
+    ) -> Answer<v1::AddScheduleReply> {
+        let peer = self.peers.of(&request)?;
+        let v1::AddScheduleRequest { name, when, policy, submit } = request.into_inner();
+        capsule_core::spec::name("schedule", &name)
+            .map_err(|error| Refused::invalid(error.to_string()))?;
+        if name.parse::<u64>().is_ok() {
+            return Err(Refused::invalid("a number is no name of a schedule, it is an id").into());
+        }
+        let rule = plan::rule(when, &name, self.engine.now())?;
+        let warnings = plan::warnings(&rule);
+        let policy = plan::policy(policy)?;
+        let submit = v1::SubmitRequest { parent_task: None, ..submit.unwrap_or_default() };
+        let NewTask { spec, payload, .. } = submit::new_task(&self.engine, submit, &peer)?;
+        let new = NewSchedule { title: name, spec, payload, rule, policy };
+        let added = self.engine.add_schedule(new).await.map_err(Refused::from)?;
+        let Added { schedule, created } = added.map_err(Refused::from)?;
+        let schedule = Some(view(&schedule));
+        Ok(Response::new(v1::AddScheduleReply { schedule, created, warnings }))
+    }
+
+    async fn pause_schedule(
+        &self,
+        request: Request<v1::PauseScheduleRequest>,
+    ) -> Answer<v1::ChangeScheduleReply> {
+        let by = self.peers.of(&request)?.name;
+        let v1::PauseScheduleRequest { schedule, app, note } = request.into_inner();
+        let schedule = self.find(&schedule, &app)?;
+        let note = bounded(&note, NOTE_MAX);
+        let schedule = self.change(&schedule, ScheduleChange::Pause { by, note }).await?;
+        Ok(Response::new(v1::ChangeScheduleReply { schedule: Some(schedule) }))
+    }
+
+    async fn resume_schedule(
+        &self,
+        request: Request<v1::ResumeScheduleRequest>,
+    ) -> Answer<v1::ChangeScheduleReply> {
+        let v1::ResumeScheduleRequest { schedule, app } = request.into_inner();
+        let schedule = self.find(&schedule, &app)?;
+        let schedule = self.change(&schedule, ScheduleChange::Resume).await?;
+        Ok(Response::new(v1::ChangeScheduleReply { schedule: Some(schedule) }))
+    }
+
+    async fn skip_next_fire(
+        &self,
+        request: Request<v1::SkipNextFireRequest>,
+    ) -> Answer<v1::ChangeScheduleReply> {
+        let by = self.peers.of(&request)?.name;
+        let v1::SkipNextFireRequest { schedule, app } = request.into_inner();
+        let schedule = self.find(&schedule, &app)?;
+        let schedule = self.change(&schedule, ScheduleChange::SkipNext { by }).await?;
+        Ok(Response::new(v1::ChangeScheduleReply { schedule: Some(schedule) }))
+    }
+
+    async fn preview_schedule(
+        &self,
+        request: Request<v1::PreviewScheduleRequest>,
+    ) -> Answer<v1::PreviewScheduleReply> {
+        Ok(Response::new(self.preview(request.into_inner())?))
+    }
+
+    async fn audit_schedule(
+        &self,
+        request: Request<v1::AuditScheduleRequest>,
+    ) -> Answer<v1::AuditScheduleReply> {
+        Ok(Response::new(self.audit(request.into_inner())?))
     }
 }
 
 impl Api {
+    async fn change(
+        &self,
+        schedule: &Schedule,
+        change: ScheduleChange,
+    ) -> Result<v1::ScheduleView, Refused> {
+        let changed = self.engine.change_schedule(schedule.id, change).await?;
+        changed.map(|schedule| view(&schedule)).map_err(Refused::from)
+    }
+
     /// The schedule that is meant by an id, a name, or `APP/NAME`.
     fn find(&self, wanted: &str, app: &str) -> Result<Schedule, Refused> {
         let id = wanted.parse().ok();
@@ -103,9 +184,9 @@ impl Api {
             return Ok(schedule.clone());
         }
         let named = |it: &&Schedule| {
-            it.origin == Origin::App
+            it.origin != Origin::Sdk
                 && (app.is_empty() || it.app == app)
-                && (it.name == wanted || format!("{}/{}", it.app, it.name) == wanted)
+                && (it.label() == wanted || format!("{}/{}", it.app, it.label()) == wanted)
         };
         let mut found: Vec<&Schedule> = book.schedules.iter().filter(named).collect();
         if found.iter().any(|it| it.is_active()) {
@@ -121,90 +202,6 @@ impl Api {
                 let hint = format!("capsule schedule history {}/{wanted}", first.app);
                 Err(Refused::invalid(message).hint(hint))
             }
-        }
-    }
-
-    fn row(&self, row: &TickRow) -> Result<v1::TickView, Refused> {
-        let mut view = tick(row.key.planned.0, row.key.generation, &row.tick.outcome);
-        view.at_us = Some(row.tick.at.0);
-        if let Some(id) = view.task {
-            let task = self.engine.task(TaskId(id))?;
-            view.delivered = task.as_ref().is_some_and(only_delivered);
-            view.task_view = task.map(|task| self.view(&task));
-        }
-        Ok(view)
-    }
-}
-
-/// The run was given to the SDK's own runner, which does not say how it ends.
-fn only_delivered(task: &Task) -> bool {
-    let by_stock = |last: &AttemptRecord| last.receipt.attribution == STOCK;
-    task.status() == Status::Completed
-        && task.spec.tick.is_some()
-        && task.last.as_ref().is_some_and(by_stock)
-}
-
-fn view(schedule: &Schedule) -> v1::ScheduleView {
-    let last =
-        schedule.last.as_ref().map(|last| tick(last.planned.0, schedule.generation, &last.outcome));
-    v1::ScheduleView {
-        id: schedule.id.0,
-        app: schedule.app.clone(),
-        name: schedule.name.clone(),
-        label: schedule.label(),
-        rule: schedule.rule.to_string(),
-        generation: schedule.generation,
-        origin: match schedule.origin {
-            Origin::App => "app",
-            Origin::Sdk => "sdk",
-            Origin::Manifest => "manifest",
-            Origin::Manual => "manual",
-        }
-        .to_owned(),
-        owner: schedule.owner.clone(),
-        created_us: schedule.created.0,
-        next_us: schedule.next.map(|at| at.0),
-        ended_us: schedule.ended.map(|at| at.0),
-        last,
-    }
-}
-
-fn tick(planned_us: i64, generation: u32, outcome: &Outcome) -> v1::TickView {
-    let told = v1::TickView { planned_us, generation, ..v1::TickView::default() };
-    match outcome {
-        Outcome::Fired { task, how } => {
-            let outcome = match how {
-                Fire::OnTime => "fired",
-                Fire::CaughtUp => "caught_up",
-                Fire::Manual => "manual",
-                Fire::Buffered => "buffered",
-                Fire::Backfilled => "backfilled",
-            };
-            v1::TickView { outcome: outcome.to_owned(), task: Some(task.0), ..told }
-        }
-        Outcome::Skipped { task } => {
-            v1::TickView { outcome: "skipped".to_owned(), task: Some(task.0), ..told }
-        }
-        Outcome::Missed { until, count } => v1::TickView {
-            outcome: "missed".to_owned(),
-            until_us: Some(until.0),
-            count: *count,
-            ..told
-        },
-        Outcome::Paused { until, count } => v1::TickView {
-            outcome: "paused".to_owned(),
-            until_us: Some(until.0),
-            count: *count,
-            ..told
-        },
-        Outcome::Buffered { task } => {
-            v1::TickView { outcome: "waiting".to_owned(), task: Some(task.0), ..told }
-        }
-        Outcome::PassedOver { by } => {
-            v1::TickView { outcome: "passed_over".to_owned(), why: by.clone(), ..told }
-        }
-        Outcome::Refused { why } => {
-            v1::TickView { outcome: "refused".to_owned(), why: why.clone(), ..told }
         }
     }
 }
