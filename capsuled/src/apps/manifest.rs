@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::definition::GRACE;
-use super::{CommandLine, Definition, Param, ParamKind, Runner};
+use super::{CommandLine, Definition, Param, ParamKind, Parsed, Runner, schedules};
 
 /// The longest manifest, in bytes.
 pub(super) const MANIFEST_MAX: usize = 256 << 10;
@@ -31,6 +31,16 @@ pub enum ManifestError {
     /// A task has nothing to run.
     #[error("[tasks.{0}] has no command")]
     NoCommand(String),
+    /// An option of a schedule that makes no sense.
+    #[error("[schedules.{schedule}] {option}: {why}")]
+    Schedule {
+        /// Which schedule.
+        schedule: String,
+        /// Which option.
+        option: String,
+        /// Why.
+        why: String,
+    },
     /// An option of a task that makes no sense.
     #[error("[tasks.{task}] {option}: {why}")]
     Option {
@@ -49,6 +59,8 @@ struct File {
     app: AppTable,
     #[serde(default)]
     tasks: toml::Table,
+    #[serde(default)]
+    schedules: toml::Table,
 }
 
 #[derive(Deserialize)]
@@ -107,13 +119,11 @@ fn str_word() -> String {
     "str".to_owned()
 }
 
-/// Reads a manifest: the app's name and its definitions.
+/// Reads a manifest: the app's name, its definitions and its schedules.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub(super) fn parse(
-    text: &str,
-) -> Result<(String, BTreeMap<String, Arc<Definition>>), ManifestError> {
+pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
     if text.len() > MANIFEST_MAX {
         return Err(ManifestError::TooLong(text.len()));
     }
@@ -131,7 +141,8 @@ pub(super) fn parse(
             })?;
         definitions.insert(task.clone(), Arc::new(definition(task, table)?));
     }
-    Ok((file.app.name, definitions))
+    let schedules = schedules::read(file.schedules, &definitions)?;
+    Ok(Parsed { app: file.app.name, definitions, schedules, python: None })
 }
 
 /// Makes errors that name the task and the option.

@@ -10,6 +10,7 @@ mod definition;
 mod diff;
 mod manifest;
 mod python;
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub use self::manifest::ManifestError;
 pub use self::python::{
     AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
 };
+
+pub use self::schedules::Planned;
 
 /// Revisions kept of each app, newest first.
 pub const REVISIONS_KEPT: usize = 20;
@@ -65,6 +68,8 @@ pub struct Revision {
     pub manifest: String,
     /// What a Python app has besides its definitions.
     pub python: Option<Arc<Python>>,
+    /// What its manifest plans.
+    pub schedules: Vec<Planned>,
     /// By task name.
     pub definitions: BTreeMap<String, Arc<Definition>>,
 }
@@ -127,6 +132,8 @@ pub struct Parsed {
     pub app: String,
     /// By task name.
     pub definitions: BTreeMap<String, Arc<Definition>>,
+    /// Of a manifest.
+    pub schedules: Vec<Planned>,
     /// Of a Python app.
     pub python: Option<Arc<Python>>,
 }
@@ -150,10 +157,10 @@ pub enum ParseError {
 pub fn parse(text: &str) -> Result<Parsed, ParseError> {
     if text.starts_with('{') {
         let python::Described { app, definitions, python } = python::read(text)?;
-        return Ok(Parsed { app, definitions, python: Some(Arc::new(python)) });
+        let (schedules, python) = (Vec::new(), Some(Arc::new(python)));
+        return Ok(Parsed { app, definitions, schedules, python });
     }
-    let (app, definitions) = manifest::parse(text)?;
-    Ok(Parsed { app, definitions, python: None })
+    Ok(manifest::parse(text)?)
 }
 
 /// A parameter of a definition.

@@ -88,10 +88,19 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
             }
             let manifest = String::from_utf8_lossy(&manifest).into_owned();
             match parse(&manifest) {
-                Ok(Parsed { definitions, python, .. }) => {
+                Ok(Parsed { app: _, definitions, schedules, python }) => {
                     let RevisionRecord { deployed, by, uid, dir, .. } = record;
-                    let revision =
-                        Revision { number, deployed, by, uid, dir, manifest, python, definitions };
+                    let revision = Revision {
+                        number,
+                        deployed,
+                        by,
+                        uid,
+                        dir,
+                        manifest,
+                        python,
+                        definitions,
+                        schedules,
+                    };
                     apps.put(&name, revision);
                 }
                 Err(error) => {

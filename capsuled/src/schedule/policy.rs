@@ -157,6 +157,17 @@ impl CatchUp {
     }
 }
 
+impl Counted {
+    /// From `run` or `submitted`.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "run" => Some(Self::Run),
+            "submitted" => Some(Self::Submitted),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for CatchUp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -43,6 +43,7 @@ pub(super) fn revision(schedules: &[(&str, &str)]) -> Revision {
         manifest,
         python: parsed.python,
         definitions: parsed.definitions,
+        schedules: parsed.schedules,
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::request::SubmitError;
 use super::super::{DISK, PAYLOAD_MAX};
 use super::door::{NewRecurrence, Recurrence};
 use super::{Origin, Schedule, put};
-use crate::apps::Revision;
+use crate::apps::{By, Given, Planned, Revision};
 use crate::schedule::{EVERY_MIN, Policy, Rule};
 use crate::store::SideKind;
 
@@ -77,8 +77,32 @@ impl Group<'_> {
                 template: None,
             }
         });
-        let _ = app;
-        of_code.collect()
+        let of_manifest = revision.schedules.iter().map(|it| {
+            let unread = || Rule::Cron { text: String::new(), zone: None, spread: None };
+            Wanted {
+                origin: Origin::Manifest,
+                title: it.name.clone(),
+                name: it.task.clone(),
+                rule: it.rule(self.now).unwrap_or_else(unread),
+                policy: it.policy.clone(),
+                template: self.template(app, it, revision),
+            }
+        });
+        of_code.chain(of_manifest).collect()
+    }
+
+    /// What each fire of a schedule of a manifest submits; it was checked when it was deployed.
+    fn template(&self, app: &str, it: &Planned, revision: &Revision) -> Option<Box<TaskSpec>> {
+        let (definition, known) =
+            (self.book.apps.definition(app, &it.task)?, self.book.apps.get(app)?);
+        let given = Given { cwd: revision.dir.clone(), ..it.arguments.clone() };
+        let by = By { owner: revision.by.clone(), uid: revision.uid };
+        let (work, mut spec) = known.call(app, definition, &given, by).ok()?;
+        spec.arguments = work.digest();
+        // A record holds no more; such a schedule says at each fire why nothing came of it.
+        let payload = work.encode();
+        spec.payload = Payload::Inline(payload);
+        (spec.check().is_ok()).then(|| Box::new(spec))
     }
 
     /// Makes good what a crash left of a deploy with more schedules than one batch holds.

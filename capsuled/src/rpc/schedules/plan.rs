@@ -83,12 +83,11 @@ pub(super) fn policy(wanted: Option<v1::SchedulePolicy>) -> Result<Policy, Refus
         })?,
     };
     let counts = match wanted.overlap_counts.as_str() {
-        "" | "run" => Counted::Run,
-        "submitted" => Counted::Submitted,
-        word => {
+        "" => Counted::default(),
+        word => Counted::parse(word).ok_or_else(|| {
             let why = format!("what an overlap counts is run or submitted, not {word:?}");
-            return Err(Refused::invalid(why));
-        }
+            Refused::invalid(why)
+        })?,
     };
     let jitter = Span(wanted.jitter_ms);
     if jitter > JITTER_MAX {
