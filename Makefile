@@ -9,7 +9,7 @@ PYTHON ?= python3
 SDK = 0.3.181
 UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
 
-.PHONY: help build test demo bench compatibility mutants lint deny release install uninstall
+.PHONY: help build test demo bench compatibility fuzz mutants lint deny release install uninstall
 
 help:
 	@echo 'make demo                 build, then show the queue at work on real files'
@@ -20,6 +20,7 @@ help:
 	@echo 'make deny                 licences, sources and bans of dependencies'
 	@echo 'make bench                benchmarks'
 	@echo 'make compatibility        docs/sdk-compatibility.md, held against the installed SDK'
+	@echo 'make fuzz                 every reader of bytes under libFuzzer (FUZZ_SECONDS=60 each)'
 	@echo 'make mutants              mutation tests of capsule-core (long)'
 
 build:
@@ -51,6 +52,23 @@ compatibility:
 	$(TARGET)/compatibility/bin/pip install -q cpsl==$(SDK)
 	$(TARGET)/compatibility/bin/python scripts/compatibility
 	REWRITE_COMPATIBILITY=1 $(CARGO) test --locked -q -p capsuled --lib -- the_document_says
+
+# What is found lies in fuzz/artifacts/; what reaches new code in the build, beside the kept inputs.
+FUZZ ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_SECONDS ?= 60
+FRAMES ?= 1000000
+fuzz: export CARGO_PROFILE_RELEASE_LTO = off
+fuzz: export CARGO_PROFILE_RELEASE_OPT_LEVEL = 1
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG = 0
+fuzz:
+	@scripts/needs.sh fuzz
+	for name in $(FUZZ); do \
+	    mkdir -p $(TARGET)/fuzz/corpus/$$name; \
+	    CAPSULE_FUZZ_TARGET=$$name nice $(CARGO) fuzz run -s none --target-dir $(TARGET)/fuzz \
+	        --features coverage coverage $(TARGET)/fuzz/corpus/$$name fuzz/corpus/$$name -- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=60 -max_len=16384 -print_final_stats=1 || exit 1; \
+	done
+	CAPSULE_FUZZ_FRAMES=$(FRAMES) nice $(CARGO) test --locked -p capsule-fuzz --test it -- --nocapture memory::
 
 mutants:
 	@scripts/needs.sh mutants

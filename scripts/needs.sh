@@ -73,6 +73,11 @@ mutants)
     toolchain
     tool cargo-mutants cargo-mutants
     ;;
+fuzz)
+    toolchain
+    package g++ g++ "builds libFuzzer" || exit 1
+    tool cargo-fuzz cargo-fuzz
+    ;;
 deny)
     toolchain
     tool cargo-deny cargo-deny

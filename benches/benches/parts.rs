@@ -6,10 +6,10 @@ use capsule_core::command::Command;
 use capsule_core::id::{TaskId, Uuid};
 use capsule_core::retry::Backoff;
 use capsule_core::spec::{Delivery, LockPolicy, Payload, TaskSpec};
-use capsule_core::task::Task;
+use capsule_core::task::{Status, Task};
 use capsule_core::time::{Span, Timestamp};
 use capsule_core::{decide, evolve};
-use capsuled::book::{Book, Keeper};
+use capsuled::book::{Book, Filter, Keeper};
 use capsuled::logs::{LogCaps, LogDir, LogWriter, Stream};
 use capsuled::store::{Batch, Change, SledStore, StateDir, Store, Table};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -123,25 +123,102 @@ fn log(c: &mut Criterion) {
     group.finish();
 }
 
-fn book(c: &mut Criterion) {
+/// The book of as many queued tasks, each as `of` makes it of the plain one.
+#[expect(clippy::print_stdout, reason = "a figure that no timing shows")]
+fn queued(count: u64, of: impl Fn(u64, &mut TaskSpec)) -> Book {
+    let before = resident();
     let mut book = Book::new(4);
     let attribution = "cgroup".to_owned();
     book.keeper = Some(Keeper { instance: Uuid([1; 16]), pid: 1, attribution });
-    for id in 1..=100_000 {
-        book.apply(None, Some(&task(id)));
+    for id in 1..=count {
+        book.apply(None, Some(&numbered(id, &of)));
     }
-    c.bench_function("book/pick of 100k", |b| {
+    let each = resident().saturating_sub(before) / count;
+    println!("a book of {count}: {each} bytes a task");
+    book
+}
+
+fn numbered(id: u64, of: &impl Fn(u64, &mut TaskSpec)) -> Task {
+    let mut spec = spec();
+    of(id, &mut spec);
+    let submit = Command::Submit { id: TaskId(id), uuid: Uuid([7; 16]), spec: Box::new(spec) };
+    after(None, &submit).expect("a submit makes a task")
+}
+
+/// Bytes of memory of this process.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is there on Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.expect("it is a number of kB") * 1024
+}
+
+fn book(c: &mut Criterion) {
+    let mut book = queued(1_000_000, |_, _| {});
+    c.bench_function("book/pick of 1M", |b| {
         b.iter(|| {
             let id = book.pick().expect("there are ready tasks");
-            let entry = book.entries.get(&id).expect("it is in the book").clone();
+            let entry = *book.entries.get(&id).expect("it is in the book");
             book.ready.insert(entry.lane(), entry.rank(id));
         });
     });
     let waiting = task(1);
-    c.bench_function("book/apply with 100k", |b| {
+    c.bench_function("book/apply with 1M", |b| {
         b.iter(|| book.apply(Some(&waiting), Some(black_box(&waiting))));
     });
 }
 
-criterion_group!(parts, core, records, store, log, book);
+/// First pages of a million tasks in 40 names, 20 sets of labels and 10 queues, and of a million
+/// with a lock and labels of their own. Where nothing or all fits, all are looked at.
+fn pages(c: &mut Criterion) {
+    let none = Filter::default;
+    let label = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+    let of = |id: u64, spec: &mut TaskSpec| {
+        spec.name = format!("name-{}", id % 40);
+        spec.queue = format!("queue-{}", id % 10);
+        spec.labels = label("team", &(id % 20).to_string());
+    };
+    let filters = [
+        ("name", Filter { names: vec!["name-1*".to_owned()], ..none() }),
+        ("owner", Filter { owner: "root".to_owned(), ..none() }),
+        ("queue", Filter { queue: "queue-7".to_owned(), ..none() }),
+        ("label", Filter { labels: label("team", "7"), ..none() }),
+        ("time", Filter { until: Some(Timestamp(1)), ..none() }),
+        (
+            "all at once",
+            Filter {
+                statuses: vec![Status::Pending, Status::Running],
+                names: vec!["name-*".to_owned()],
+                owner: "root".to_owned(),
+                queue: "queue-7".to_owned(),
+                labels: label("team", ""),
+                since: Some(Timestamp(1)),
+                ..none()
+            },
+        ),
+    ];
+    by_each(c, "1M", &queued(1_000_000, of), &filters);
+    let of = |id: u64, spec: &mut TaskSpec| {
+        spec.lock = Some(format!("order-{id}"));
+        spec.labels = label("order", &id.to_string());
+    };
+    let filters = [
+        ("lock", Filter { lock: "order-5".to_owned(), ..none() }),
+        ("label", Filter { labels: label("order", "5"), ..none() }),
+        ("label of all", Filter { labels: label("order", ""), ..none() }),
+        ("queue", Filter { queue: "default".to_owned(), ..none() }),
+    ];
+    by_each(c, "1M with their own", &queued(1_000_000, of), &filters);
+}
+
+fn by_each(c: &mut Criterion, of: &str, book: &Book, filters: &[(&str, Filter)]) {
+    let mut group = c.benchmark_group(format!("book/page of {of} by"));
+    group.sample_size(20);
+    for (what, filter) in filters {
+        group.bench_function(*what, |b| b.iter(|| book.page(black_box(filter), None, 101)));
+    }
+    group.finish();
+}
+
+criterion_group!(parts, core, records, store, log, book, pages);
 criterion_main!(parts);

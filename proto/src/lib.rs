@@ -30,6 +30,12 @@ pub mod sdk {
     tonic::include_proto!("capsule");
 }
 
+/// The files of `capsule.v1`, as a `google.protobuf.FileDescriptorSet`: for tests that must know every
+/// method there is.
+pub const V1_FILES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/v1.bin"));
+/// The files of the SDK's package, in the same form.
+pub const SDK_FILES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sdk.bin"));
+
 /// The version of the protocol that this crate describes: a daemon and a client with the same
 /// major number understand each other.
 pub const API_MAJOR: u32 = 1;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::query::{self, Object};
 use super::state::checksum;
-use super::{ANSWER_MAX, AppData, DOCUMENT_MAX, DataError, INSERT_MAX, failed, name};
+use super::{ANSWER_MAX, AppData, DEPTH_MAX, DOCUMENT_MAX, DataError, INSERT_MAX, failed, name};
 
 const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("documents");
 
@@ -292,6 +292,10 @@ fn id_of(document: &mut Object, next: &mut u128) -> String {
 }
 
 fn encode(document: &Object) -> Result<Vec<u8>, DataError> {
+    if document.values().any(|value| deeper(value, DEPTH_MAX - 1)) {
+        let message = format!("a document is nested over {DEPTH_MAX} deep");
+        return Err(DataError::Invalid(message));
+    }
     let bytes =
         serde_json::to_vec(document).map_err(|error| DataError::Failed(error.to_string()))?;
     if bytes.len() > DOCUMENT_MAX {
@@ -299,6 +303,15 @@ fn encode(document: &Object) -> Result<Vec<u8>, DataError> {
         return Err(DataError::Invalid(message));
     }
     Ok(bytes)
+}
+
+/// Whether objects and lists lie in one another more than `levels` deep.
+fn deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(list) => levels == 0 || list.iter().any(|one| deeper(one, levels - 1)),
+        Value::Object(object) => levels == 0 || object.values().any(|one| deeper(one, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Object, DataError> {

@@ -30,6 +30,9 @@ use crate::clock::Clock;
 pub const FILE: &str = "appdata.redb";
 /// The longest document, in bytes of JSON.
 pub const DOCUMENT_MAX: usize = 1 << 20;
+/// How deep objects and lists of a document may lie in one another, the document being the first: what is
+/// read again stops at 127.
+pub const DEPTH_MAX: usize = 100;
 /// The most documents of one insert.
 pub const INSERT_MAX: usize = 10_000;
 /// All documents of one answer, in bytes: what fits into a message of the SDK.

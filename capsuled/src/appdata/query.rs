@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-use super::DataError;
+use super::{DEPTH_MAX, DataError};
 
 /// The most memory that one pattern may take, in bytes.
 const REGEX_MAX: usize = 1 << 20;
@@ -302,10 +302,20 @@ fn place<'a, 'p>(
     document: &'a mut Object,
     path: &'p str,
 ) -> Result<(&'a mut Object, &'p str), DataError> {
+    if path.bytes().filter(|byte| *byte == b'.').count() >= DEPTH_MAX {
+        return Err(DataError::Invalid(format!("a field lies over {DEPTH_MAX} objects deep")));
+    }
+    walk(document, path)
+}
+
+fn walk<'a, 'p>(
+    document: &'a mut Object,
+    path: &'p str,
+) -> Result<(&'a mut Object, &'p str), DataError> {
     let Some((first, rest)) = path.split_once('.') else { return Ok((document, path)) };
     let inner = document.entry(first).or_insert_with(|| Value::Object(Object::new()));
     match inner.as_object_mut() {
-        Some(inner) => place(inner, rest),
+        Some(inner) => walk(inner, rest),
         None => Err(DataError::Invalid(format!("{first} is no object, so it has no {rest}"))),
     }
 }

@@ -228,3 +228,33 @@ async fn a_history_keeps_its_newest_entries() {
     let hers = data.sessions("leads", "ann", 10).await.unwrap();
     assert_eq!(hers.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["s2"]);
 }
+
+/// What could not be read again is not written: it would take its whole collection with it.
+#[tokio::test]
+async fn what_is_too_deep_is_refused_and_the_rest_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path());
+    data.insert(place(), vec![object(json!({"n": 1}))]).await.unwrap();
+    let path = |fields: usize| vec!["a"; fields].join(".");
+    let nested = |levels: usize| (1..levels).fold(json!([]), |inner, _| json!([inner]));
+    for (field, value) in [
+        (path(101), json!(1)),
+        // As deep as a message can be long: following it must not end the daemon.
+        (path(1 << 20), json!(1)),
+        ("a".to_owned(), nested(100)),
+        (path(60), nested(60)),
+    ] {
+        let refused =
+            data.update(place(), Object::new(), object(json!({ (field): value })), true).await;
+        assert!(matches!(refused, Err(DataError::Invalid(_))), "{refused:?}");
+    }
+    let deep = data.insert(place(), vec![object(json!({"a": nested(100)}))]).await;
+    assert!(matches!(deep, Err(DataError::Invalid(_))), "{deep:?}");
+    for (field, value) in [(path(100), json!(1)), ("b".to_owned(), nested(99))] {
+        let update = object(json!({ (field): value }));
+        assert_eq!(data.update(place(), Object::new(), update, false).await.unwrap(), (1, 1));
+    }
+    assert_eq!(found(&data, find(json!({}))).await[0]["n"], 1);
+    let far = find(json!({ (path(1 << 20)): 1 }));
+    assert_eq!(data.find(place(), far).await.unwrap(), [b""; 0]);
+}

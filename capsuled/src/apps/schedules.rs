@@ -109,16 +109,16 @@ pub(super) fn read(
     tables: toml::Table,
     definitions: &BTreeMap<String, Arc<Definition>>,
 ) -> Result<Vec<Planned>, ManifestError> {
-    tables.into_iter().map(|(name, table)| planned(name, table, definitions)).collect()
+    tables.into_iter().map(|(name, table)| planned(&name, table, definitions)).collect()
 }
 
 fn planned(
-    title: String,
+    title: &str,
     table: toml::Value,
     definitions: &BTreeMap<String, Arc<Definition>>,
 ) -> Result<Planned, ManifestError> {
-    let place = Place(&title);
-    name("schedule", &title)?;
+    let place = Place(title);
+    name("schedule", title)?;
     if title.parse::<u64>().is_ok() {
         return Err(place.wrong("name", "a number is no name of a schedule, it is an id"));
     }
@@ -139,7 +139,7 @@ fn planned(
         arguments,
         policy: policy(&place, table)?,
         when,
-        name: title.clone(),
+        name: title.to_owned(),
     };
     let first = planned.rule(Timestamp(0));
     first.ok_or_else(|| place.wrong("cron", "it cannot be read"))?;

@@ -6,7 +6,8 @@ use capsule_core::id::TaskId;
 use capsule_core::task::Status;
 use capsule_core::time::Timestamp;
 
-use super::{Book, Entry, Symbol};
+use super::entries::Marks;
+use super::{Book, Entry, Symbol, Text};
 
 /// What a task must be like. Empty fields ask for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,31 +35,44 @@ pub struct Filter {
 impl Filter {
     /// Whether a task is meant.
     pub fn matches(&self, book: &Book, entry: &Entry) -> bool {
-        self.sieve(book).is_some_and(|sieve| sieve.lets(entry))
+        let labels = entry.labels.map_or("", |labels| book.label_sets.text(labels));
+        self.labels_match(labels)
+            && self.without_labels(book).is_some_and(|sieve| sieve.lets(entry))
     }
 
-    /// The filter in the book's own numbers; `None` = a name that no task has.
-    fn sieve(&self, book: &Book) -> Option<Sieve<'_>> {
+    /// The filter in the book's own numbers; `None` = asks for what no task has.
+    fn sieve(&self, book: &Book) -> Option<Sieve> {
+        let mut sieve = self.without_labels(book)?;
+        if !self.labels.is_empty() {
+            let fits = book.label_sets.which(self.label_marks(), |lines| self.labels_match(lines));
+            sieve.labels = Some(fits.contains(&true).then_some(fits)?);
+        }
+        Some(sieve)
+    }
+
+    fn without_labels(&self, book: &Book) -> Option<Sieve> {
         let known = |wanted: &str| match wanted {
             "" => Some(None),
             wanted => book.symbols.find(wanted).map(Some),
         };
+        let names = if self.names.is_empty() {
+            None
+        } else {
+            let fits: Vec<bool> =
+                book.symbols.iter().map(|(_, name)| self.names_match(name)).collect();
+            Some(fits.contains(&true).then_some(fits)?)
+        };
         Some(Sieve {
-            filter: self,
+            statuses: self.statuses.iter().fold(0, |all, status| all | bit(*status)),
             app: known(&self.app)?,
             owner: known(&self.owner)?,
             queue: known(&self.queue)?,
-            names: self.name_numbers(book)?,
+            lock: if self.lock.is_empty() { None } else { Some(book.keys.find(&self.lock)?) },
+            names,
+            labels: None,
+            since: self.since,
+            until: self.until,
         })
-    }
-
-    fn name_numbers(&self, book: &Book) -> Option<Vec<Symbol>> {
-        if self.names.is_empty() {
-            return Some(Vec::new());
-        }
-        let names = book.symbols.iter().filter(|(_, name)| self.names_match(name));
-        let names: Vec<Symbol> = names.map(|(symbol, _)| symbol).collect();
-        (!names.is_empty()).then_some(names)
     }
 
     /// Whether nothing is asked for.
@@ -76,37 +90,59 @@ impl Filter {
 
     fn labels_match(&self, lines: &str) -> bool {
         self.labels.iter().all(|(label, wanted)| {
-            lines.lines().any(|line| match line.split_once('=') {
-                Some((name, value)) => name == label && (wanted.is_empty() || value == wanted),
-                None => false,
-            })
+            let is_it = |value: &str| wanted.is_empty() || value.lines().next() == Some(wanted);
+            std::iter::successors(Some(lines), |rest| rest.split_once('\n').map(|(_, rest)| rest))
+                .filter_map(|rest| rest.strip_prefix(label.as_str())?.strip_prefix('='))
+                .any(|value| is_it(value) && !label.contains('='))
+        })
+    }
+
+    /// What a set of labels must be marked with to have all those wanted.
+    fn label_marks(&self) -> Marks {
+        self.labels.iter().fold(Marks::default(), |marks, (label, wanted)| {
+            let marks = marks.and(Marks::of(label));
+            let line = || Marks::of(&format!("{label}={wanted}"));
+            if wanted.is_empty() { marks } else { marks.and(line()) }
         })
     }
 }
 
-/// A filter in numbers, to look through very many tasks.
+/// A filter in numbers, to look through very many tasks. What is `None` is not asked for.
 #[derive(Debug)]
-struct Sieve<'a> {
-    filter: &'a Filter,
+struct Sieve {
+    /// A bit for each status; none = any.
+    statuses: u16,
     app: Option<Symbol>,
     owner: Option<Symbol>,
     queue: Option<Symbol>,
-    names: Vec<Symbol>,
+    lock: Option<Text>,
+    /// For each symbol, whether it is a wanted name.
+    names: Option<Vec<bool>>,
+    /// For each set of labels, whether it has those wanted.
+    labels: Option<Vec<bool>>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
-impl Sieve<'_> {
+const fn bit(status: Status) -> u16 {
+    1 << status as u16
+}
+
+impl Sieve {
     fn lets(&self, entry: &Entry) -> bool {
-        let Filter { statuses, lock, labels, since, until, .. } = self.filter;
-        (statuses.is_empty() || statuses.contains(&entry.status))
-            && since.is_none_or(|since| entry.created >= since)
-            && until.is_none_or(|until| entry.created < until)
+        let is_in = |fits: &Vec<bool>, index: usize| fits.get(index).copied().unwrap_or(false);
+        (self.statuses == 0 || self.statuses & bit(entry.status) != 0)
+            && self.since.is_none_or(|since| entry.created >= since)
+            && self.until.is_none_or(|until| entry.created < until)
             && self.app.is_none_or(|app| app == entry.app)
             && self.owner.is_none_or(|owner| owner == entry.owner)
             && self.queue.is_none_or(|queue| queue == entry.queue)
-            && (lock.is_empty() || entry.lock.as_deref() == Some(lock.as_str()))
-            && (self.names.is_empty() || self.names.contains(&entry.name))
-            && (labels.is_empty()
-                || self.filter.labels_match(entry.labels.as_deref().unwrap_or("")))
+            && self.lock.is_none_or(|lock| entry.lock == Some(lock))
+            && self.names.as_ref().is_none_or(|fits| is_in(fits, entry.name.0 as usize))
+            && self
+                .labels
+                .as_ref()
+                .is_none_or(|fits| entry.labels.is_some_and(|labels| is_in(fits, labels.index())))
     }
 }
 
@@ -123,15 +159,9 @@ impl Book {
             let found = usize::try_from(total).unwrap_or(usize::MAX).min(wanted);
             return (total, self.newest(filter, before).take(found).collect());
         }
-        let (mut total, mut page) = (0, Vec::new());
+        let Some(sieve) = filter.sieve(self) else { return (0, Vec::new()) };
         let before = before.unwrap_or(TaskId(u64::MAX));
-        for id in self.newest(filter, None) {
-            total += 1;
-            if page.len() < wanted && id < before {
-                page.push(id);
-            }
-        }
-        (total, page)
+        self.entries.sift(|entry| sieve.lets(entry), before, wanted)
     }
 
     /// The ids of all tasks that match, newest first, below `before`.
@@ -142,12 +172,10 @@ impl Book {
     ) -> impl Iterator<Item = TaskId> + 'a {
         let end = before.unwrap_or(TaskId(u64::MAX));
         let sieve = filter.sieve(self);
-        let entries = sieve.is_some().then(|| self.entries.range(..end).rev());
-        entries
-            .into_iter()
-            .flatten()
-            .filter(move |(_, entry)| sieve.as_ref().is_some_and(|sieve| sieve.lets(entry)))
-            .map(|(id, _)| *id)
+        sieve.into_iter().flat_map(move |sieve| {
+            let entries = self.entries.below(end);
+            entries.filter(move |(_, entry)| sieve.lets(entry)).map(|(id, _)| id)
+        })
     }
 
     /// How many tasks match.
@@ -167,53 +195,15 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use capsule_core::command::Command;
-    use capsule_core::id::Uuid;
-    use capsule_core::retry::Backoff;
-    use capsule_core::spec::{Delivery, LockPolicy, Payload, TaskSpec};
     use capsule_core::task::Task;
-    use capsule_core::time::Span;
 
     use super::*;
+    use crate::book::tests::{spec, submitted};
 
     fn task(id: u64, name: &str, queue: &str) -> Task {
-        let spec = TaskSpec {
-            app: String::new(),
-            name: name.to_owned(),
-            display_name: String::new(),
-            owner: "ada".to_owned(),
-            uid: 0,
-            queue: queue.to_owned(),
-            priority: 0,
-            labels: BTreeMap::from([("team".to_owned(), queue.to_owned())]),
-            payload: Payload::Inline(Vec::new()),
-            retries: 0,
-            backoff: Backoff::default(),
-            timeout: None,
-            grace: Span::ZERO,
-            delivery: Delivery::AtMostOnce,
-            lock: None,
-            lock_policy: LockPolicy::Merge,
-            key: None,
-            start_within: None,
-            after: Vec::new(),
-            no_retry_exit_codes: Vec::new(),
-            no_retry_on: Vec::new(),
-            revision: 0,
-            arguments: 0,
-            summary: String::new(),
-            not_before: None,
-            hold: false,
-            tick: None,
-            parent: None,
-        };
-        let submit =
-            Command::Submit { id: TaskId(id), uuid: Uuid::default(), spec: Box::new(spec) };
-        let mut task = None;
-        for event in &capsule_core::decide(None, &submit, Timestamp(1)).unwrap() {
-            capsule_core::evolve(&mut task, event);
-        }
-        task.unwrap()
+        let mut spec = spec(name, queue);
+        spec.labels.insert("team".to_owned(), queue.to_owned());
+        submitted(id, spec, Timestamp(1))
     }
 
     /// Tasks 1 to 10: the even ones `mail` in `slow`, the odd ones `sync` in `fast`.

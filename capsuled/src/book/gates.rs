@@ -1,12 +1,10 @@
 //! Why a task waits: the gates between it and its start, in the order in which they are tried.
 
-use std::sync::Arc;
-
 use capsule_core::id::TaskId;
 use capsule_core::task::{Status, Task};
 use capsule_core::time::Timestamp;
 
-use super::{Book, Entry, SHARED_MAX, Symbol};
+use super::{Book, Entry, SHARED_MAX};
 
 /// One gate that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +147,9 @@ impl Book {
     }
 
     fn lock_gate(&self, id: TaskId, entry: &Entry, now: Timestamp, gates: &mut Vec<Gate>) {
-        let Some(key) = &entry.lock else { return };
-        let lock: (Symbol, Arc<str>) = (entry.app, Arc::clone(key));
-        if let Some(holder) = self.locks.holder(&lock).filter(|holder| *holder != id) {
+        let Some((app, key)) = entry.lock_id() else { return };
+        if let Some(holder) = self.locks.holder((app, key)).filter(|holder| *holder != id) {
+            let key = self.keys.text(key);
             let text = format!("lock {key} held by {holder} ({})", self.doing(holder, now));
             gates.push(Gate { tasks: vec![holder], ..Gate::new(GateKind::Lock, text) });
         }

@@ -69,7 +69,7 @@ impl Book {
             self.entries.iter().filter(|(id, entry)| entry.is_live() && !self.sharing.contains(id));
         let found: Vec<TaskId> = live
             .filter(|(_, entry)| self.shared_names.contains(&(entry.app, entry.name)))
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
         self.live.slots = self.live.slots.saturating_sub(count);

@@ -5,33 +5,37 @@
 //! made of the stored tasks, but for the attempts that linger and the pace.
 
 mod ahead;
-mod entry;
-mod family;
+mod counts;
+mod entries;
 mod filter;
 mod gates;
 mod live;
 mod locks;
+mod sets;
 mod symbols;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsule_core::pick::{Rank, Ready};
-use capsule_core::task::{Status, Task};
+use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 
 use crate::apps::Apps;
 use crate::schedule::Schedules;
 
 use self::ahead::Pace;
-pub use self::entry::Entry;
-use self::family::Family;
+pub use self::counts::Counts;
+use self::counts::Unfinished;
+pub use self::entries::{Entries, Entry, Text, Texts};
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
 use self::live::Live;
 pub use self::live::SHARED_MAX;
 pub use self::locks::{LockId, Locks};
+use self::sets::Sets;
 pub use self::symbols::{Symbol, Symbols};
 
 /// Everything the engine knows in memory.
@@ -39,8 +43,12 @@ pub use self::symbols::{Symbol, Symbols};
 pub struct Book {
     /// Shared names.
     pub symbols: Symbols,
+    /// Lock keys of tasks.
+    pub keys: Texts,
+    /// Labels of tasks, all of a task together.
+    label_sets: Texts,
     /// Every task that is not pruned.
-    pub entries: BTreeMap<TaskId, Entry>,
+    pub entries: Entries,
     /// How many tasks are in each status.
     pub counts: Counts,
     /// The tasks that may start as soon as their lane is open.
@@ -71,18 +79,16 @@ pub struct Book {
     pub degraded: BTreeMap<&'static str, String>,
     /// The keeper that runs attempts, while it is connected.
     pub keeper: Option<Keeper>,
+    in_queues: Unfinished,
     alarms: BTreeSet<(Timestamp, TaskId)>,
     by_key: HashMap<Box<str>, TaskId>,
-    unfinished: HashMap<LockId, BTreeSet<TaskId>>,
-    dependants: HashMap<TaskId, BTreeSet<TaskId>>,
-    family: Family,
+    unfinished: Sets<LockId>,
+    dependants: Sets<TaskId>,
+    /// Tasks by the one whose attempt submitted them.
+    submitted: Sets<TaskId>,
     live: Live,
     pace: Pace,
 }
-
-/// How many tasks are in each status.
-#[derive(Clone, Debug, Default)]
-pub struct Counts([u64; Status::ALL.len()]);
 
 /// Settings of a queue; a queue without any is open and has no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -122,50 +128,64 @@ impl Book {
     /// Notes what became of a task: `None` = it is no longer there.
     pub fn apply(&mut self, before: Option<&Task>, after: Option<&Task>) {
         let shares = self.will_share(before, after);
+        // First of all, so that what both keep is kept throughout under one number.
+        let entry = after
+            .map(|task| Entry::of(task, &mut self.symbols, &mut self.keys, &mut self.label_sets));
         if let Some(task) = before {
+            if let Some(attempt) = self.lingering.get(&task.id).copied().filter(|_| after.is_none())
+            {
+                self.gone(task.id, attempt);
+            }
             self.take_out(task);
         }
-        if let Some(task) = after {
-            self.put_in(task, shares);
+        match (before, after.zip(entry)) {
+            (_, Some((task, entry))) => self.put_in(task, entry, shares),
+            (Some(task), None) => drop(self.entries.remove(task.id)),
+            (None, None) => {}
         }
     }
 
-    fn put_in(&mut self, task: &Task, shares: bool) {
-        let entry = Entry::of(task, &mut self.symbols);
-        self.counts.add(entry.status, 1);
-        if let Some(at) = entry.alarm {
+    fn put_in(&mut self, task: &Task, entry: Entry, shares: bool) {
+        self.count_in(&entry, 1);
+        if let Some(at) = entries::alarm(task) {
             self.alarms.insert((at, task.id));
         }
         if let Some(key) = &task.spec.key {
             self.by_key.insert(key_of(&task.spec.app, &task.spec.name, key), task.id);
         }
-        self.family.put_in(task);
-        for dependency in &task.spec.after {
-            self.dependants.entry(dependency.task).or_default().insert(task.id);
+        if let Some(parent) = task.spec.parent {
+            self.submitted.insert(parent, task.id);
         }
-        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
-        if let Some(lock) = lock.as_ref().filter(|_| !entry.status.is_ended()) {
-            self.unfinished.entry(lock.clone()).or_default().insert(task.id);
+        for dependency in &task.spec.after {
+            self.dependants.insert(dependency.task, task.id);
+        }
+        let lock = entry.lock_id();
+        if let Some(lock) = lock.filter(|_| !entry.status.is_ended()) {
+            self.unfinished.insert(lock, task.id);
         }
         if entry.is_live() {
             if shares {
                 self.sharing.insert(task.id);
             }
             self.occupy(entry.lane(), 1, shares);
-            if let Some(lock) = &lock {
+            if let Some(lock) = lock {
                 self.locks.acquire(lock, task.id, &mut self.ready);
             }
         } else if entry.is_ready() && self.may_stand(task.id) {
-            self.stand(task.id, &entry, lock.as_ref());
+            self.stand(task.id, &entry);
+        }
+        if self.lingering.contains_key(&task.id) {
+            self.occupy(entry.lane(), 1, false);
         }
         self.entries.insert(task.id, entry);
     }
 
+    /// Undoes [`Book::put_in`], but leaves the entry where it is.
     fn take_out(&mut self, task: &Task) {
-        let Some(entry) = self.entries.remove(&task.id) else { return };
+        let Some(entry) = self.entries.get(&task.id).copied() else { return };
         self.unfit.remove(&task.id);
-        self.counts.add(entry.status, -1);
-        if let Some(at) = entry.alarm {
+        self.count_in(&entry, -1);
+        if let Some(at) = entries::alarm(task) {
             self.alarms.remove(&(at, task.id));
         }
         if let Some(key) = &task.spec.key {
@@ -174,63 +194,59 @@ impl Book {
                 self.by_key.remove(&key);
             }
         }
-        self.family.take_out(task);
-        for dependency in &task.spec.after {
-            if let Some(waiting) = self.dependants.get_mut(&dependency.task) {
-                waiting.remove(&task.id);
-                if waiting.is_empty() {
-                    self.dependants.remove(&dependency.task);
-                }
-            }
+        if let Some(parent) = task.spec.parent {
+            self.submitted.remove(parent, task.id);
         }
-        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
-        if let Some(lock) = &lock
-            && let Some(tasks) = self.unfinished.get_mut(lock)
-        {
-            tasks.remove(&task.id);
-            if tasks.is_empty() {
-                self.unfinished.remove(lock);
-            }
+        for dependency in &task.spec.after {
+            self.dependants.remove(dependency.task, task.id);
+        }
+        let lock = entry.lock_id();
+        if let Some(lock) = lock {
+            self.unfinished.remove(lock, task.id);
         }
         if entry.is_live() {
             let shares = self.sharing.remove(&task.id);
             self.occupy(entry.lane(), -1, shares);
-            if let Some(lock) = &lock {
+            if let Some(lock) = lock {
                 self.locks.release(lock, task.id, &mut self.ready);
             }
         } else if entry.is_ready() {
-            let (lane, rank) = (entry.lane(), entry.rank(task.id));
-            match &lock {
-                Some(lock) => self.locks.leave(lock, lane, rank, &mut self.ready),
-                None => self.ready.remove(lane, rank),
-            }
+            self.step_aside(task.id, &entry);
+        }
+        if self.lingering.contains_key(&task.id) {
+            self.occupy(entry.lane(), -1, false);
+        }
+        entry.lock.into_iter().for_each(|key| self.keys.release(key));
+        entry.labels.into_iter().for_each(|set| self.label_sets.release(set));
+    }
+
+    fn stand(&mut self, id: TaskId, entry: &Entry) {
+        let (lane, rank) = (entry.lane(), entry.rank(id));
+        match entry.lock_id() {
+            Some(lock) => self.locks.wait(lock, lane, rank, &mut self.ready),
+            None => self.ready.insert(lane, rank),
         }
     }
 
-    fn stand(&mut self, id: TaskId, entry: &Entry, lock: Option<&LockId>) {
+    fn step_aside(&mut self, id: TaskId, entry: &Entry) {
         let (lane, rank) = (entry.lane(), entry.rank(id));
-        match lock {
-            Some(lock) => self.locks.wait(lock, lane, rank, &mut self.ready),
-            None => self.ready.insert(lane, rank),
+        match entry.lock_id() {
+            Some(lock) => self.locks.leave(lock, lane, rank, &mut self.ready),
+            None => self.ready.remove(lane, rank),
         }
     }
 
     /// The verdict of this attempt is durable, but processes of its tree live on: its slot and
     /// its lock stay taken. Call it after [`Book::apply`] of the verdict.
     pub fn linger(&mut self, task: &Task, attempt: AttemptNumber) {
-        let Some(entry) = self.entries.get(&task.id).cloned() else { return };
-        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
+        let Some(entry) = self.entries.get(&task.id).copied() else { return };
         if entry.is_ready() {
-            let (lane, rank) = (entry.lane(), entry.rank(task.id));
-            match &lock {
-                Some(lock) => self.locks.leave(lock, lane, rank, &mut self.ready),
-                None => self.ready.remove(lane, rank),
-            }
+            self.step_aside(task.id, &entry);
         }
         self.lingering.insert(task.id, attempt);
         // Only processes linger, and those have slots.
         self.occupy(entry.lane(), 1, false);
-        if let Some(lock) = &lock {
+        if let Some(lock) = entry.lock_id() {
             self.locks.acquire(lock, task.id, &mut self.ready);
         }
     }
@@ -241,14 +257,13 @@ impl Book {
             return;
         }
         self.lingering.remove(&id);
-        let Some(entry) = self.entries.get(&id).cloned() else { return };
+        let Some(entry) = self.entries.get(&id).copied() else { return };
         self.occupy(entry.lane(), -1, false);
-        let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
-        if let Some(lock) = &lock {
+        if let Some(lock) = entry.lock_id() {
             self.locks.release(lock, id, &mut self.ready);
         }
         if entry.is_ready() && self.may_stand(id) {
-            self.stand(id, &entry, lock.as_ref());
+            self.stand(id, &entry);
         }
     }
 
@@ -258,10 +273,8 @@ impl Book {
 
     /// A picked task does not fit its definition: it waits until that changes.
     pub fn park(&mut self, task: &Task, why: String) {
-        if let (Some(entry), Some(key)) = (self.entries.get(&task.id), &task.spec.lock) {
-            let lock: LockId = (entry.app, key.as_str().into());
-            let (lane, rank) = (entry.lane(), entry.rank(task.id));
-            self.locks.leave(&lock, lane, rank, &mut self.ready);
+        if let Some(entry) = self.entries.get(&task.id).copied() {
+            self.step_aside(task.id, &entry);
         }
         self.unfit.insert(task.id, why);
     }
@@ -284,14 +297,13 @@ impl Book {
         }
         let parked: Vec<TaskId> = self.unfit.keys().copied().collect();
         for id in parked {
-            let Some(entry) = self.entries.get(&id).filter(|entry| entry.app == symbol).cloned()
+            let Some(entry) = self.entries.get(&id).filter(|entry| entry.app == symbol).copied()
             else {
                 continue;
             };
             self.unfit.remove(&id);
             if entry.is_ready() && self.may_stand(id) {
-                let lock = entry.lock.as_ref().map(|key| (entry.app, Arc::clone(key)));
-                self.stand(id, &entry, lock.as_ref());
+                self.stand(id, &entry);
             }
         }
     }
@@ -341,14 +353,18 @@ impl Book {
 
     /// Unfinished tasks under a lock, oldest first.
     pub fn unfinished(&self, app: &str, key: &str) -> Vec<TaskId> {
-        let Some(app) = self.symbols.find(app) else { return Vec::new() };
-        let lock: LockId = (app, key.into());
-        self.unfinished.get(&lock).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+        let lock = self.symbols.find(app).zip(self.keys.find(key));
+        lock.map(|lock| self.unfinished.of(lock)).unwrap_or_default()
     }
 
     /// Tasks that wait for this one.
     pub fn dependants(&self, id: TaskId) -> Vec<TaskId> {
-        self.dependants.get(&id).map(|tasks| tasks.iter().copied().collect()).unwrap_or_default()
+        self.dependants.of(id)
+    }
+
+    /// The tasks that attempts of this one have submitted and that are kept, oldest first.
+    pub fn submitted_by(&self, id: TaskId) -> Vec<TaskId> {
+        self.submitted.of(id)
     }
 
     /// Live attempts of a queue.
@@ -361,24 +377,6 @@ impl Book {
 
     fn running_of_name(&self, entry: &Entry) -> u32 {
         self.live.by_name.get(&(entry.app.0, entry.name.0)).copied().unwrap_or(0)
-    }
-}
-
-impl Counts {
-    fn add(&mut self, status: Status, change: i64) {
-        if let Some(count) = self.0.get_mut(status as usize) {
-            *count = count.saturating_add_signed(change);
-        }
-    }
-
-    /// How many tasks are in this status.
-    pub fn of(&self, status: Status) -> u64 {
-        self.0.get(status as usize).copied().unwrap_or(0)
-    }
-
-    /// Each status with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (Status, u64)> {
-        Status::ALL.into_iter().map(|status| (status, self.of(status)))
     }
 }
 

@@ -345,7 +345,7 @@ impl Group<'_> {
             .entries
             .iter()
             .filter(|(_, entry)| entry.is_live())
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         for id in &live {
             if let Some(lease) = self.load(*id)?.and_then(|task| task.state.lease().copied()) {

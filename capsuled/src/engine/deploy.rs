@@ -98,8 +98,8 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
                         dir,
                         manifest,
                         python,
-                        definitions,
                         schedules,
+                        definitions,
                     };
                     apps.put(&name, revision);
                 }

@@ -122,7 +122,7 @@ impl Group<'_> {
             .entries
             .iter()
             .filter(|(_, entry)| entry.is_live())
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         for id in live {
             let Some(task) = self.load(id)? else { continue };

@@ -9,6 +9,7 @@ use super::request::call;
 use super::request::peer::Peer;
 use super::status::Refused;
 use super::stream::chat;
+use crate::appdata::DataError;
 use crate::gateway::{ChatError, Opening};
 
 /// Sessions in a list, unless said otherwise, and at the most.
@@ -91,7 +92,9 @@ impl From<ChatError> for Refused {
             ChatError::NoRunner(_) => {
                 Self::precondition("no_runner", message).hint("capsule app list")
             }
-            ChatError::Message(_) => Self::invalid(message),
+            ChatError::Message(_) | ChatError::Data(DataError::Invalid(_)) => {
+                Self::invalid(message)
+            }
             ChatError::Data(_) => Self::new(Code::Internal, "internal", message, 1),
         }
     }

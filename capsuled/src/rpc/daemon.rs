@@ -68,12 +68,7 @@ impl Daemon for Api {
         let book = self.engine.book();
         let mut names: std::collections::BTreeSet<String> = book.queues.keys().cloned().collect();
         names.insert("default".to_owned());
-        for entry in book.entries.values().filter(|entry| !entry.status.is_ended()) {
-            let name = book.symbols.name(entry.queue);
-            if !names.contains(name) {
-                names.insert(name.to_owned());
-            }
-        }
+        names.extend(book.queues_in_use().map(str::to_owned));
         let queues = names.into_iter().map(|name| queue_view(&book, name)).collect();
         Ok(Response::new(v1::ListQueuesReply { queues }))
     }
@@ -101,12 +96,13 @@ impl Daemon for Api {
         let mut locks: Vec<v1::LockView> = book
             .locks
             .iter()
-            .filter(|((_, key), _, _)| wanted.is_empty() || **key == *wanted)
+            .map(|((app, key), holder, waiters)| ((app, book.keys.text(key)), holder, waiters))
+            .filter(|((_, key), _, _)| wanted.is_empty() || *key == wanted)
             .map(|((app, key), holder, waiters)| {
                 let entry = holder.and_then(|holder| book.entries.get(&holder));
                 v1::LockView {
-                    app: book.symbols.name(*app).to_owned(),
-                    key: key.to_string(),
+                    app: book.symbols.name(app).to_owned(),
+                    key: key.to_owned(),
                     holder: holder.map(|holder| holder.0),
                     holder_name: entry
                         .map(|entry| book.symbols.name(entry.name).to_owned())
@@ -131,18 +127,12 @@ pub(super) fn counts(book: &Book) -> std::collections::HashMap<String, u64> {
 
 fn queue_view(book: &Book, name: String) -> v1::QueueView {
     let queue = book.queues.get(&name).cloned().unwrap_or_default();
-    let waiting = book.symbols.find(&name).map_or(0, |symbol| {
-        book.entries
-            .values()
-            .filter(|e| e.queue == symbol && !e.status.is_ended() && !e.is_live())
-            .count() as u64
-    });
     v1::QueueView {
         running: book.running_in_queue(&name).into(),
         paused: queue.paused,
         note: queue.note,
         limit: queue.limit,
-        waiting,
+        waiting: book.waiting_in_queue(&name),
         name,
     }
 }

@@ -78,12 +78,14 @@ fn walk(dir: &Path, prefix: &str, found: &mut Vec<Source>) {
     }
 }
 
-/// All Rust files of shipped code: neither tests nor benchmarks.
+/// All Rust files of shipped code: neither tests nor benchmarks nor fuzz targets.
 pub(crate) fn shipped() -> Vec<Source> {
     let mut sources = rust();
     sources.retain(|source| {
-        let test =
-            source.path.split('/').any(|part| ["tests", "tests.rs", "benches"].contains(&part));
+        let test = source
+            .path
+            .split('/')
+            .any(|part| ["tests", "tests.rs", "benches", "fuzz"].contains(&part));
         !test && !source.path.ends_with("/conformance.rs")
     });
     sources

@@ -121,7 +121,7 @@ fn check(bench: &Bench) {
     let book = bench.engine.book();
     let mut unfinished = BTreeSet::new();
     for (id, entry) in &book.entries {
-        assert!(tasks.contains(id), "{id} has no fire");
+        assert!(tasks.contains(&id), "{id} has no fire");
         let name = (!entry.status.is_ended()).then_some(entry.name);
         assert!(name.is_none_or(|name| unfinished.insert(name)), "two at once");
     }

@@ -24,8 +24,8 @@ impl Group<'_> {
             return Some(former);
         }
         let counts = schedule.policy.counts == Counted::Submitted;
-        let mut submitted = self.book.submitted_by(former);
-        (counts && submitted.any(|child| self.is_going_on(child))).then_some(former)
+        let submitted = if counts { self.book.submitted_by(former) } else { Vec::new() };
+        submitted.into_iter().any(|child| self.is_going_on(child)).then_some(former)
     }
 
     fn is_going_on(&self, id: TaskId) -> bool {

@@ -228,8 +228,8 @@ async fn register(
         dir,
         manifest,
         python,
-        definitions,
         schedules,
+        definitions,
     };
     Ok(api.engine.deploy(app, revision).await?)
 }

@@ -102,7 +102,7 @@ fn by_uuid(engine: &Engine, text: &str) -> Result<TaskId, Refused> {
     }
     let wanted = digits.to_ascii_lowercase();
     let matches = |uuid: Uuid| uuid.to_string().replace('-', "").ends_with(&wanted);
-    let ids: Vec<TaskId> = engine.book().entries.keys().rev().copied().collect();
+    let ids: Vec<TaskId> = engine.book().entries.keys().rev().collect();
     let mut found = None;
     for id in ids {
         if let Some(task) = engine.task(id)?

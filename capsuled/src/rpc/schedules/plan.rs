@@ -259,13 +259,14 @@ impl Api {
             reply.planned += 1;
             let range = ranges.range(..=at).next_back().filter(|(_, (until, _))| at <= *until);
             let outcome = single.get(&at).or_else(|| range.map(|(_, (_, outcome))| outcome));
-            match outcome.or_else(|| paused_from.filter(|from| at >= *from).map(|_| &paused)) {
-                Some(outcome) => *reply.outcomes.entry(outcome.clone()).or_default() += 1,
-                None => {
-                    reply.gaps += 1;
-                    if reply.gaps_us.len() < GAPS_SHOWN {
-                        reply.gaps_us.push(at.0);
-                    }
+            let outcome =
+                outcome.or_else(|| paused_from.filter(|from| at >= *from).map(|_| &paused));
+            if let Some(outcome) = outcome {
+                *reply.outcomes.entry(outcome.clone()).or_default() += 1;
+            } else {
+                reply.gaps += 1;
+                if reply.gaps_us.len() < GAPS_SHOWN {
+                    reply.gaps_us.push(at.0);
                 }
             }
             next = schedule.planned_after(at);

@@ -24,9 +24,8 @@ impl Api {
             let task = self.engine.task(TaskId(id))?;
             view.delivered = task.as_ref().is_some_and(only_delivered);
             view.task_view = task.map(|task| self.view(&task));
-            let submitted: Vec<TaskId> =
-                self.engine.book().submitted_by(TaskId(id)).take(SUBMITTED_SHOWN).collect();
-            for child in submitted {
+            let submitted = self.engine.book().submitted_by(TaskId(id));
+            for child in submitted.into_iter().take(SUBMITTED_SHOWN) {
                 view.submitted.extend(self.engine.task(child)?.map(|task| self.view(&task)));
             }
         }

@@ -1,16 +1,15 @@
 //! What is kept in memory of each task: enough to filter, to pick and to wait.
 
-use std::sync::Arc;
-
 use capsule_core::id::TaskId;
 use capsule_core::pick::{Lane, Rank};
 use capsule_core::task::{State, Status, Task};
 use capsule_core::time::Timestamp;
 
-use super::symbols::{Symbol, Symbols};
+use super::{Text, Texts};
+use crate::book::symbols::{Symbol, Symbols};
 
 /// One task, in short.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where it stands.
     pub status: Status,
@@ -20,8 +19,6 @@ pub struct Entry {
     pub hold: bool,
     /// Dependencies that have not ended.
     pub dependencies: u8,
-    /// A cancel was asked for of its live attempt.
-    pub cancelling: bool,
     /// Its app.
     pub app: Symbol,
     /// Its task name.
@@ -30,21 +27,27 @@ pub struct Entry {
     pub owner: Symbol,
     /// Its queue.
     pub queue: Symbol,
-    /// Its lock key.
-    pub lock: Option<Arc<str>>,
-    /// Its labels, `k=v`, one a line.
-    pub labels: Option<Arc<str>>,
+    /// Its lock key, among the book's keys.
+    pub lock: Option<Text>,
+    /// Its labels, `k=v`, one a line, among the book's label sets.
+    pub labels: Option<Text>,
     /// When it was submitted.
     pub created: Timestamp,
     /// Since when, or until when, it is in its status.
     pub at: Timestamp,
-    /// The instant at which the clock does something to it.
-    pub alarm: Option<Timestamp>,
 }
 
+/// There are a million of them.
+const _: () = assert!(size_of::<Entry>() <= 48);
+
 impl Entry {
-    /// What is kept of `task`.
-    pub fn of(task: &Task, symbols: &mut Symbols) -> Self {
+    /// What is kept of `task`. It keeps its lock key and its labels once more.
+    pub(in crate::book) fn of(
+        task: &Task,
+        symbols: &mut Symbols,
+        keys: &mut Texts,
+        label_sets: &mut Texts,
+    ) -> Self {
         let spec = &task.spec;
         let labels: Vec<String> = spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         Self {
@@ -52,16 +55,14 @@ impl Entry {
             priority: spec.priority,
             hold: spec.hold,
             dependencies: u8::try_from(spec.after.len()).unwrap_or(u8::MAX),
-            cancelling: task.state.cancel().is_some(),
             app: symbols.intern(&spec.app),
             name: symbols.intern(&spec.name),
             owner: symbols.intern(&spec.owner),
             queue: symbols.intern(&spec.queue),
-            lock: spec.lock.as_deref().map(Into::into),
-            labels: (!labels.is_empty()).then(|| labels.join("\n").into()),
+            lock: spec.lock.as_deref().map(|key| keys.keep(key)),
+            labels: (!labels.is_empty()).then(|| label_sets.keep(&labels.join("\n"))),
             created: task.created,
             at: since(&task.state),
-            alarm: task.state.due().or_else(|| task.expires()),
         }
     }
 
@@ -84,6 +85,21 @@ impl Entry {
     pub const fn is_live(&self) -> bool {
         matches!(self.status, Status::Claimed | Status::Running)
     }
+
+    /// Whether it has neither begun nor ended.
+    pub const fn waits(&self) -> bool {
+        !self.is_live() && !self.status.is_ended()
+    }
+
+    /// The lock that it needs or has.
+    pub fn lock_id(&self) -> Option<crate::book::LockId> {
+        self.lock.map(|key| (self.app, key))
+    }
+}
+
+/// The instant at which the clock does something to a task.
+pub(in crate::book) fn alarm(task: &Task) -> Option<Timestamp> {
+    task.state.due().or_else(|| task.expires())
 }
 
 const fn since(state: &State) -> Timestamp {
