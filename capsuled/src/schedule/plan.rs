@@ -3,7 +3,7 @@
 use capsule_core::time::{Span, Timestamp};
 
 use super::rule::Calendar;
-use super::{CATCH_UP_MAX, CatchUp, Schedule};
+use super::{CATCH_UP_MAX, CatchUp, JITTER_MAX, Schedule};
 
 /// A tick later than this is not caught up any more.
 const CATCH_UP: Span = Span::from_secs(86_400);
@@ -107,7 +107,7 @@ impl Schedule {
 
     /// When a tick is carried out: later than planned by its jitter, and before the next one.
     pub fn due_at(&self, planned: Timestamp) -> Timestamp {
-        let jitter = self.policy.jitter.as_millis();
+        let jitter = self.policy.jitter.min(JITTER_MAX).as_millis();
         if jitter == 0 {
             return planned;
         }
