@@ -79,6 +79,8 @@ pub struct Book {
     pub degraded: BTreeMap<&'static str, String>,
     /// The keeper that runs attempts, while it is connected.
     pub keeper: Option<Keeper>,
+    /// A keeper has said since the start what it has: until then nobody knows what lingers.
+    pub greeted: bool,
     in_queues: Unfinished,
     alarms: BTreeSet<(Timestamp, TaskId)>,
     by_key: HashMap<Box<str>, TaskId>,

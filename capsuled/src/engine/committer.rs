@@ -60,8 +60,7 @@ impl Committer {
     /// The store failed: nothing more was or will be acknowledged, and the daemon must end.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
-        group.register_all_schedules();
-        group.release_buffered();
+        group.register_all_schedules()?;
         group.ticks()?;
         group.commit(&self.effects)?;
         loop {
@@ -136,9 +135,10 @@ impl Committer {
     fn decide(&mut self, requests: Vec<Request>) -> Result<Option<Reply<()>>, EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
         match self.disk.look(group.now) {
-            Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
-            None => group.book.degraded.remove(DISK),
-        };
+            Some(why) => drop(group.book.degraded.insert(DISK, why.to_owned())),
+            None if group.book.degraded.remove(DISK).is_some() => group.release_buffered(),
+            None => {}
+        }
         let mut close = None;
         for request in requests {
             close = group.take(request)?.or(close);
@@ -211,15 +211,15 @@ impl Group<'_> {
                 };
             }
             Request::Deploy { app, revision, reply } => {
-                let number = self.deploy(&app, *revision);
+                let number = self.deploy(&app, *revision)?;
                 self.answer(reply, number);
             }
             Request::Rollback { app, revision, reply } => {
-                self.put_in_force(&app, revision);
+                self.put_in_force(&app, revision)?;
                 self.answer(reply, ());
             }
             Request::RemoveApp { app, reply } => {
-                self.remove_app(&app);
+                self.remove_app(&app)?;
                 self.answer(reply, ());
             }
             Request::Schedule(asked) => self.asked_of_schedules(asked)?,

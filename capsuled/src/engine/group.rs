@@ -20,6 +20,7 @@ use super::request::{Acted, Effect, Refusal};
 use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
+use crate::schedule::TickKey;
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
 /// What the engine thread carries from group to group.
@@ -50,10 +51,10 @@ pub(super) struct Group<'a> {
     /// Tasks as this group leaves them; `None` = removed.
     staged: BTreeMap<TaskId, Option<Arc<Task>>>,
     changes: Vec<Change>,
-    /// What must be in one batch with a task.
-    bound: BTreeMap<TaskId, Vec<Change>>,
-    /// What must be in one batch together.
-    units: Vec<Vec<Change>>,
+    /// What must be in one batch together, and with which tasks; in this order.
+    units: Vec<(Vec<TaskId>, Vec<Change>)>,
+    /// Ticks that this group has written, or taken away.
+    pub(super) ticked: BTreeMap<TickKey, bool>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
     /// Tasks that may be runs of schedules, and whether they have just ended; else their last
@@ -76,8 +77,8 @@ impl<'a> Group<'a> {
             now: shared.clock.now(),
             staged: BTreeMap::new(),
             changes: Vec::new(),
-            bound: BTreeMap::new(),
             units: Vec::new(),
+            ticked: BTreeMap::new(),
             feed: Vec::new(),
             effects: Vec::new(),
             ended_runs: Vec::new(),
@@ -220,13 +221,11 @@ impl<'a> Group<'a> {
         self.changes.push(change);
     }
 
-    /// Notes changes that are durable all or none, and together with a task of this group.
-    pub(super) fn write_together(&mut self, task: Option<TaskId>, changes: Vec<Change>) {
+    /// Notes changes that are durable all or none, together with tasks of this group, and never
+    /// before those that were noted this way earlier.
+    pub(super) fn write_together(&mut self, tasks: Vec<TaskId>, changes: Vec<Change>) {
         self.carry.seq.0 += changes.len() as u64;
-        match task.filter(|task| self.staged.contains_key(task)) {
-            Some(task) => self.bound.entry(task).or_default().extend(changes),
-            None => self.units.push(changes),
-        }
+        self.units.push((tasks, changes));
     }
 
     /// Takes a task away and leaves a tombstone.
@@ -265,15 +264,9 @@ impl<'a> Group<'a> {
     /// Makes the group durable, then lets it be seen: effects, feed, answers. Effects come first: a
     /// slot waits for them, and whoever carries them out is awake for the rest.
     pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
+        let mut puts = BTreeMap::new();
         for (id, task) in std::mem::take(&mut self.staged) {
-            let put = task.as_deref().map(records::put_task);
-            match self.bound.remove(&id) {
-                Some(mut unit) => {
-                    unit.extend(put);
-                    self.units.push(unit);
-                }
-                None => self.changes.extend(put),
-            }
+            puts.extend(task.as_deref().map(|task| (id, records::put_task(task))));
             let warm = &mut self.carry.warm;
             let room = warm.len() < WARM_MAX || warm.contains_key(&id);
             match task.filter(|task| room && !task.status().is_ended()) {
@@ -281,9 +274,15 @@ impl<'a> Group<'a> {
                 None => warm.remove(&id),
             };
         }
+        let mut units = std::mem::take(&mut self.units);
+        for (tasks, unit) in &mut units {
+            unit.extend(tasks.iter().filter_map(|task| puts.remove(task)));
+        }
+        let units = units.into_iter().map(|(_, unit)| unit).collect();
+        self.changes.extend(puts.into_values());
         self.carry.ahead = self.book.ahead();
         let single = std::mem::take(&mut self.changes);
-        for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
+        for batch in batches(single, units, self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
         if self.apps_changed {

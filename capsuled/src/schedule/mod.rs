@@ -88,7 +88,7 @@ pub struct Schedule {
     /// This tick will be passed over, because somebody asked for that.
     #[n(16)]
     pub skip: Option<SkipNext>,
-    /// How often it has fired by its plan.
+    /// How often the rule in force has fired by its plan.
     #[n(17)]
     #[cbor(default)]
     pub fires: u32,
@@ -104,7 +104,7 @@ pub struct Schedule {
     #[n(20)]
     #[cbor(default)]
     pub title: String,
-    /// When the rule in force began; `None` = with the schedule.
+    /// When the rule in force and its bounds began; `None` = with the schedule.
     #[n(21)]
     pub since: Option<Timestamp>,
 }
@@ -315,6 +315,19 @@ impl Schedule {
             Origin::Sdk => self.id.to_string(),
             Origin::Manifest | Origin::Manual => self.title.clone(),
         }
+    }
+
+    /// The key of a fire under the rule in force.
+    pub const fn tick(&self, planned: Timestamp) -> TickKey {
+        TickKey { schedule: self.id, generation: self.generation, planned }
+    }
+
+    /// Every tick until this one has been decided: the next is the one behind it.
+    pub fn go_on(&mut self, until: Timestamp) {
+        self.decided = self.decided.max(until);
+        self.next = self.next_after(self.decided);
+        let next = self.next;
+        self.skip.take_if(|skip| next.is_none_or(|next| next > skip.planned));
     }
 
     /// When the clock does something to it: its next fire, or the end of what is kept of it.

@@ -3,7 +3,7 @@
 use capsule_core::time::{Span, Timestamp};
 
 use super::rule::Calendar;
-use super::{CATCH_UP_MAX, CatchUp, JITTER_MAX, Schedule};
+use super::{CATCH_UP_MAX, CatchUp, JITTER_MAX, Outcome, Schedule};
 
 /// A tick later than this is not caught up any more.
 const CATCH_UP: Span = Span::from_secs(86_400);
@@ -89,7 +89,8 @@ fn between(plan: &Calendar, first: Timestamp, last: Timestamp) -> Vec<Timestamp>
 impl Schedule {
     /// Its first tick after an instant, within its bounds.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        self.next_with(at, self.fires)
+        let waiting = u32::try_from(self.buffered.len()).unwrap_or(u32::MAX);
+        self.next_with(at, self.fires.saturating_add(waiting))
     }
 
     /// The first tick after an instant, within its start and its end, however often it has fired.
@@ -150,8 +151,16 @@ impl Schedule {
         due
     }
 
-    /// Its ticks from `next` until `now`, which nobody wants because it was paused.
-    pub fn passed(&self, now: Timestamp) -> Option<Missed> {
+    /// Goes on behind the ticks until `now` that nobody wanted because it is paused, if there are
+    /// any; gives what became of them.
+    pub fn note_pause(&mut self, now: Timestamp) -> Option<(Timestamp, Outcome)> {
+        let passed = self.paused.as_ref().and_then(|_| self.passed(now))?;
+        self.go_on(passed.until);
+        Some((passed.from, Outcome::Paused { until: passed.until, count: passed.count }))
+    }
+
+    /// Its ticks from `next` until `now`.
+    fn passed(&self, now: Timestamp) -> Option<Missed> {
         let from = self.next.filter(|next| *next <= now)?;
         let plan = self.rule.calendar()?;
         let until = plan.last_until(self.policy.end.map_or(now, |end| end.min(now)))?;

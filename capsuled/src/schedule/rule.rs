@@ -117,6 +117,11 @@ impl Rule {
         self.calendar()?.next_after(now)
     }
 
+    /// Whether this instant is one of its own.
+    pub fn has(&self, at: Timestamp) -> bool {
+        self.next_after(Timestamp(at.0.saturating_sub(1))) == Some(at)
+    }
+
     /// Ready for use; `None` = this version cannot read it.
     pub(super) fn calendar(&self) -> Option<Calendar> {
         match self {

@@ -12,14 +12,14 @@ use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
 use crate::schedule::{Fire, LastTick, Outcome, Schedule, TICKS_KEPT};
 
-const MINUTE: Span = Span::from_secs(60);
-const HOUR: Span = Span::from_secs(3600);
+pub(super) const MINUTE: Span = Span::from_secs(60);
+pub(super) const HOUR: Span = Span::from_secs(3600);
 
 /// A fire in the way that tests compare it: when, in minutes after the first full hour, and what.
-type Row = (i64, Outcome);
+pub(super) type Row = (i64, Outcome);
 
 /// The first full hour after the start.
-fn full_hour() -> Timestamp {
+pub(super) fn full_hour() -> Timestamp {
     let hour = 3_600_000_000;
     Timestamp((START.0 / hour + 1) * hour)
 }
@@ -48,16 +48,16 @@ pub(super) fn revision(schedules: &[(&str, &str)]) -> Revision {
 }
 
 impl Bench {
-    async fn deploy(&self, schedules: &[(&str, &str)]) -> u32 {
+    pub(super) async fn deploy(&self, schedules: &[(&str, &str)]) -> u32 {
         self.engine.deploy("leads".to_owned(), revision(schedules)).await.unwrap()
     }
 
-    fn handler(&self, name: &str) -> Schedule {
+    pub(super) fn handler(&self, name: &str) -> Schedule {
         self.engine.book().schedules.named("leads", name).cloned().unwrap()
     }
 
     /// What became of its fires, oldest first.
-    fn rows(&self, id: ScheduleId) -> Vec<Row> {
+    pub(super) fn rows(&self, id: ScheduleId) -> Vec<Row> {
         let mut rows = self.engine.ticks(id, 5000).unwrap();
         rows.reverse();
         let minutes = |at: Timestamp| (at.0 - full_hour().0) / 60_000_000;
@@ -65,19 +65,19 @@ impl Bench {
     }
 
     /// Turns the clock to so many minutes after the first full hour.
-    async fn turn_to(&self, minutes: i64) {
+    pub(super) async fn turn_to(&self, minutes: i64) {
         self.clock.set(Timestamp(full_hour().0 + minutes * 60_000_000));
         self.settle().await;
     }
 
-    async fn finish_next(&mut self) -> TaskId {
+    pub(super) async fn finish_next(&mut self) -> TaskId {
         let (id, attempt) = self.start_next().await;
         self.end(id, attempt, Verdict::Completed).await;
         id
     }
 }
 
-fn fired(task: u64, how: Fire) -> Outcome {
+pub(super) fn fired(task: u64, how: Fire) -> Outcome {
     Outcome::Fired { task: TaskId(task), how }
 }
 

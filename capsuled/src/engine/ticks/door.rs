@@ -217,7 +217,7 @@ impl Group<'_> {
     ) -> Result<(), EngineError> {
         match asked {
             ScheduleRequest::Recur { new, reply } => {
-                let result = self.recur(*new);
+                let result = self.recur(*new)?;
                 self.answer(reply, result);
             }
             ScheduleRequest::Add { new, reply } => {

@@ -7,9 +7,9 @@ use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
-use super::super::{DISK, PAYLOAD_MAX};
+use super::super::{DISK, EngineError, PAYLOAD_MAX};
 use super::door::{NewRecurrence, Recurrence};
-use super::{Origin, Schedule, put};
+use super::{Origin, Schedule};
 use crate::apps::{By, Given, Planned, Revision};
 use crate::schedule::{EVERY_MIN, Policy, Rule};
 use crate::store::SideKind;
@@ -35,12 +35,12 @@ impl Wanted {
 impl Group<'_> {
     /// Makes the schedules of an app those of its revision in force; none when it is removed, and
     /// then its recurrences end too.
-    pub(in crate::engine) fn register_schedules(&mut self, app: &str) {
+    pub(in crate::engine) fn register_schedules(&mut self, app: &str) -> Result<(), EngineError> {
         let known = self.book.apps.get(app);
         let in_force = known.and_then(|app| app.in_force()).cloned();
         if known.is_some() && in_force.is_none() {
             // It is there but this version cannot read it: nothing of it is taken away.
-            return;
+            return Ok(());
         }
         let by = in_force.as_ref().map_or("", |revision| revision.by.as_str());
         let wanted = in_force.as_ref().map_or_else(Vec::new, |revision| self.wanted(app, revision));
@@ -56,11 +56,12 @@ impl Group<'_> {
         };
         let gone: Vec<Schedule> = self.book.schedules.iter().filter(is_gone).cloned().collect();
         for schedule in gone {
-            self.end(schedule);
+            self.end(schedule)?;
         }
         for one in wanted {
-            self.register(app, one, by);
+            self.register(app, one, by)?;
         }
+        Ok(())
     }
 
     /// The schedules of a revision: those of its code, and those of its manifest.
@@ -106,44 +107,34 @@ impl Group<'_> {
     }
 
     /// Makes good what a crash left of a deploy with more schedules than one batch holds.
-    pub(in crate::engine) fn register_all_schedules(&mut self) {
+    pub(in crate::engine) fn register_all_schedules(&mut self) -> Result<(), EngineError> {
         let apps: Vec<String> = self.book.apps.iter().map(|(name, _)| name.clone()).collect();
         for app in apps {
-            self.register_schedules(&app);
+            self.register_schedules(&app)?;
         }
+        Ok(())
     }
 
     /// Registers one schedule of an app. The same rule as before goes on as it was; another one
     /// begins now, and never with an instant that has had its tick. What people did to it by hand
     /// stays.
-    fn register(&mut self, app: &str, wanted: Wanted, by: &str) {
+    fn register(&mut self, app: &str, wanted: Wanted, by: &str) -> Result<(), EngineError> {
         let known = self.book.schedules.named(app, wanted.label()).cloned();
+        let before = known.clone();
         let Wanted { origin, title, name, rule, policy, template } = wanted;
         let mut schedule = match known {
-            Some(it) if it.is_active() && it.rule.is_like(&rule) => it,
-            Some(mut it) => {
-                self.drop_buffered(&mut it);
-                let generation = it.generation.saturating_add(1);
-                Schedule { rule, generation, ended: None, since: Some(self.now), ..it }
-            }
+            Some(it) => self.adapt(it, rule, policy)?,
             None => {
                 let id = self.schedule_id();
-                Schedule { app: app.to_owned(), ..Schedule::new(id, rule, self.now) }
+                let new = Schedule { policy, ..Schedule::new(id, rule, self.now) };
+                let next = new.next_after(self.now);
+                Schedule { app: app.to_owned(), next, ..new }
             }
         };
-        let before = self.book.schedules.get(schedule.id);
         (schedule.origin, schedule.title, schedule.name) = (origin, title, name);
-        (schedule.policy, schedule.template) = (policy, template);
+        schedule.template = template;
         by.clone_into(&mut schedule.owner);
-        if before.is_none_or(|it| {
-            it.rule != schedule.rule || it.policy != schedule.policy || !it.is_active()
-        }) {
-            schedule.next = schedule.next_after(self.now.max(schedule.decided));
-        }
-        if before != Some(&schedule) {
-            self.write(put(&schedule));
-            self.book.schedules.put(schedule);
-        }
+        if before.as_ref() == Some(&schedule) { Ok(()) } else { self.keep(schedule, Vec::new()) }
     }
 
     /// From the counter of tasks, so that one number never means two things.
@@ -152,38 +143,38 @@ impl Group<'_> {
         ScheduleId(self.carry.last_id.0)
     }
 
-    pub(super) fn end(&mut self, mut schedule: Schedule) -> Schedule {
+    pub(super) fn end(&mut self, mut schedule: Schedule) -> Result<Schedule, EngineError> {
         self.drop_buffered(&mut schedule);
+        let rows = schedule.note_pause(self.now);
         let schedule = Schedule { next: None, ended: Some(self.now), ..schedule };
-        self.write(put(&schedule));
-        self.book.schedules.put(schedule.clone());
-        schedule
+        self.keep(schedule.clone(), rows.into_iter().collect())?;
+        Ok(schedule)
     }
 
     /// Registers a recurrence, or gives the one that stands under the same lock.
-    pub(super) fn recur(&mut self, new: NewRecurrence) -> Result<Recurrence, SubmitError> {
+    pub(super) fn recur(
+        &mut self,
+        new: NewRecurrence,
+    ) -> Result<Result<Recurrence, SubmitError>, EngineError> {
         let NewRecurrence { mut spec, payload, every, first } = new;
         (spec.key, spec.not_before, spec.hold, spec.tick) = (None, None, false, None);
         spec.after.clear();
         if payload.len() > PAYLOAD_MAX {
-            return Err(SubmitError::PayloadTooLarge(payload.len()));
+            return Ok(Err(SubmitError::PayloadTooLarge(payload.len())));
         }
-        spec.check()?;
+        if let Err(error) = spec.check() {
+            return Ok(Err(error.into()));
+        }
         if let Some(why) = self.book.degraded.get(DISK) {
-            return Err(SubmitError::Degraded(why.clone()));
+            return Ok(Err(SubmitError::Degraded(why.clone())));
         }
         if let Some(schedule) = self.standing(&spec) {
-            return Ok(Recurrence { schedule, created: false });
+            return Ok(Ok(Recurrence { schedule, created: false }));
         }
         let id = self.schedule_id();
-        spec.payload = if payload.len() <= INLINE_PAYLOAD_MAX {
-            Payload::Inline(payload)
-        } else {
-            let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-            self.shared
-                .write_side(SideKind::Payload, TaskId(id.0), &payload, PAYLOAD_MAX)
-                .map_err(|error| SubmitError::Degraded(error.to_string()))?;
-            Payload::Side { length }
+        spec.payload = match self.template_payload(id, payload) {
+            Ok(payload) => payload,
+            Err(error) => return Ok(Err(SubmitError::Degraded(error.to_string()))),
         };
         let every = every.max(EVERY_MIN);
         let first = first.unwrap_or_else(|| self.now.plus(every)).max(self.now);
@@ -196,9 +187,22 @@ impl Group<'_> {
             template: Some(Box::new(spec)),
             ..blank
         };
-        self.write(put(&schedule));
-        self.book.schedules.put(schedule.clone());
-        Ok(Recurrence { schedule, created: true })
+        self.keep(schedule.clone(), Vec::new())?;
+        Ok(Ok(Recurrence { schedule, created: true }))
+    }
+
+    /// The arguments of a template; large ones go into a file under its number.
+    pub(super) fn template_payload(
+        &self,
+        id: ScheduleId,
+        payload: Vec<u8>,
+    ) -> Result<Payload, EngineError> {
+        if payload.len() <= INLINE_PAYLOAD_MAX {
+            return Ok(Payload::Inline(payload));
+        }
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.shared.write_side(SideKind::Payload, TaskId(id.0), &payload, PAYLOAD_MAX)?;
+        Ok(Payload::Side { length })
     }
 
     /// The recurrence of the same task and owner under the same lock.

@@ -7,10 +7,8 @@ use capsule_core::time::Timestamp;
 
 use super::super::EngineError;
 use super::super::group::Group;
-use super::super::records;
 use super::{Fire, Outcome, Overlap, Schedule};
-use crate::schedule::{Counted, Paused, Tick, TickKey};
-use crate::store::{Change, Table};
+use crate::schedule::{Counted, Paused};
 
 /// Why a run that an overlap forbids is cancelled.
 const MADE_WAY: &str = "the next fire of its schedule has come";
@@ -62,6 +60,7 @@ impl Group<'_> {
         let mut changed = just_now && self.count_failure(&mut schedule, id);
         let mut rows = Vec::new();
         while schedule.paused.is_none()
+            && super::may_fire(&self.book)
             && !schedule.buffered.is_empty()
             && self.overlap(&schedule).is_none()
         {
@@ -69,6 +68,11 @@ impl Group<'_> {
             let outcome = self.fire(&mut schedule, planned, Fire::Buffered)?;
             rows.push((planned, outcome));
             changed = true;
+        }
+        if schedule.next.is_none() {
+            // One that waited has not fired after all: there may be room below its limit.
+            schedule.next = schedule.next_after(schedule.decided);
+            changed |= schedule.next.is_some();
         }
         if changed { self.keep(schedule, rows) } else { Ok(()) }
     }
@@ -84,7 +88,7 @@ impl Group<'_> {
         };
         let before = schedule.failures;
         schedule.failures = if failed { before.saturating_add(1) } else { 0 };
-        if schedule.failures >= limit.max(1) {
+        if schedule.failures >= limit.max(1) && schedule.paused.is_none() {
             let note =
                 format!("{} runs in a row failed, task {id} was the last", schedule.failures);
             schedule.paused = Some(Paused { since: self.now, by: String::new(), note });
@@ -92,7 +96,7 @@ impl Group<'_> {
         schedule.failures != before
     }
 
-    /// After a start: buffered ticks whose run has ended meanwhile.
+    /// Buffered ticks whose run may have ended while nothing fired.
     pub(in crate::engine) fn release_buffered(&mut self) {
         let waiting = self.book.schedules.iter().filter(|it| !it.buffered.is_empty());
         let runs: Vec<TaskId> = waiting.filter_map(|it| it.former).collect();
@@ -102,11 +106,9 @@ impl Group<'_> {
     /// Nothing waits any more for the run before.
     pub(super) fn drop_buffered(&mut self, schedule: &mut Schedule) {
         let Some(task) = schedule.former else { return };
-        let Schedule { id, generation, .. } = *schedule;
-        for planned in std::mem::take(&mut schedule.buffered) {
-            let key = TickKey { schedule: id, generation, planned };
-            let tick = Tick { at: self.now, outcome: Outcome::Skipped { task } };
-            self.write(Change::put(Table::Tick, key.encode(), records::encode(&tick)));
-        }
+        let waiting = std::mem::take(&mut schedule.buffered);
+        let keys = waiting.into_iter().map(|planned| schedule.tick(planned));
+        let rows = keys.map(|key| self.row(key, Outcome::Skipped { task })).collect();
+        self.write_together(Vec::new(), rows);
     }
 }
