@@ -184,7 +184,7 @@ impl Group<'_> {
             }
             Request::Gone { task, attempt } => {
                 self.book.gone(task, attempt);
-                self.ended_runs.push((task, false));
+                self.tree_gone(task)?;
             }
             Request::KeeperUp { keeper, attempts, reply } => {
                 self.keeper_up(keeper, &attempts)?;
@@ -222,6 +222,8 @@ impl Group<'_> {
                 self.remove_app(&app)?;
                 self.answer(reply, ());
             }
+            // That it has come is all: each group looks at the clock.
+            Request::ClockSet => {}
             Request::Schedule(asked) => self.asked_of_schedules(asked)?,
             Request::Close { reply } => return Ok(Some(reply)),
         }

@@ -285,6 +285,14 @@ impl Engine {
         self.tell(Request::Degraded { what, why })
     }
 
+    /// The machine's clock was set: the engine sleeps until instants of it, and looks again.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub fn clock_set(&self) -> Result<(), EngineError> {
+        self.tell(Request::ClockSet)
+    }
+
     /// Hands out answers where they are waited for: run it on the runtime that asks. Without it
     /// the engine's thread does so.
     pub fn hand_out_answers(&self) -> impl Future<Output = ()> + Send + use<> {

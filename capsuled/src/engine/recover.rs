@@ -154,7 +154,7 @@ impl Group<'_> {
             .collect();
         for (id, number) in gone {
             self.book.gone(id, number);
-            self.ended_runs.push((id, false));
+            self.tree_gone(id)?;
         }
         self.book.keeper = Some(keeper);
         if !std::mem::replace(&mut self.book.greeted, true) {

@@ -67,8 +67,13 @@ impl Group<'_> {
         let over = count.saturating_sub(TICKS_MAX) as usize;
         let now = self.now;
         let mut old = Vec::new();
-        self.each_tick(id, |key| {
-            let too_old = now.since(key.planned) > TICKS_KEPT;
+        self.each_tick(id, |key, value| {
+            // What stands for many is as old as the last of them.
+            let until = match minicbor::decode::<Tick>(value).map(|tick| tick.outcome) {
+                Ok(Outcome::Missed { until, .. } | Outcome::Paused { until, .. }) => until,
+                Ok(_) | Err(_) => key.planned,
+            };
+            let too_old = now.since(until) > TICKS_KEPT;
             if self.ticked.get(&key) == Some(&false) {
                 ControlFlow::Continue(())
             } else if old.len() < SWEPT && (too_old || old.len() < over) {
@@ -90,7 +95,7 @@ impl Group<'_> {
     /// Forgets an ended schedule and its ticks; gives how much that was. Its id is not given again.
     pub(super) fn forget(&mut self, schedule: &Schedule) -> Result<usize, EngineError> {
         let mut keys = Vec::new();
-        self.each_tick(schedule.id, |key| {
+        self.each_tick(schedule.id, |key, _| {
             keys.push(key);
             ControlFlow::Continue(())
         })?;
@@ -115,12 +120,12 @@ impl Group<'_> {
     fn each_tick(
         &self,
         id: ScheduleId,
-        mut each: impl FnMut(TickKey) -> ControlFlow<()>,
+        mut each: impl FnMut(TickKey, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let (from, to) = TickKey::range(id);
         let range = KeyRange::between(&from, &to);
-        Ok(self.shared.store.scan(Table::Tick, range, &mut |key, _| {
-            TickKey::decode(key).map_or(ControlFlow::Continue(()), &mut each)
+        Ok(self.shared.store.scan(Table::Tick, range, &mut |key, value| {
+            TickKey::decode(key).map_or(ControlFlow::Continue(()), |key| each(key, value))
         })?)
     }
 }

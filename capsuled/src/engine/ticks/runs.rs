@@ -31,6 +31,13 @@ impl Group<'_> {
         entry.is_some_and(|entry| !entry.status.is_ended() || self.book.lingering.contains_key(&id))
     }
 
+    /// The last process of a task's tree is gone: it may have been a run, or submitted by one.
+    pub(in crate::engine) fn tree_gone(&mut self, id: TaskId) -> Result<(), EngineError> {
+        let parent = self.load(id)?.and_then(|task| task.spec.parent);
+        self.ended_runs.extend(parent.into_iter().chain([id]).map(|run| (run, false)));
+        Ok(())
+    }
+
     /// What becomes of a fire that meets the run before it.
     pub(super) fn wait_for_turn(
         &mut self,

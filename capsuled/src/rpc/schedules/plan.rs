@@ -11,7 +11,7 @@ use super::super::status::Refused;
 use super::view::{tick, view};
 use crate::schedule::{
     CatchUp, Counted, Cron, EVERY_MIN, JITTER_MAX, LATE, MISSED_MAX, Outcome, Overlap, Policy,
-    Rule, RuleError, Schedule, Shift, TICKS_MAX, local_zone,
+    Rule, RuleError, Schedule, Shift, TICKS_KEPT, TICKS_MAX, local_zone,
 };
 
 /// The most fires told of at once.
@@ -220,6 +220,8 @@ impl Api {
         let rows = self.engine.ticks(schedule.id, TICKS_MAX as usize + 1)?;
         // Of an older rule nobody knows any more what it planned.
         let mut since = schedule.since.unwrap_or(schedule.created);
+        // Nor of what is not kept any more.
+        since = since.max(Timestamp(now.0.saturating_sub(TICKS_KEPT.as_micros().cast_signed())));
         if rows.len() >= TICKS_MAX as usize
             && let Some(oldest) = rows.last()
         {

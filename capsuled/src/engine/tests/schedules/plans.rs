@@ -4,7 +4,7 @@ use capsule_core::attempt::Verdict;
 use capsule_core::time::Span;
 
 use super::super::super::ScheduleChange;
-use super::super::ticks::{HOUR, fired, full_hour};
+use super::super::ticks::{fired, full_hour};
 use super::super::{Bench, START};
 use super::{minute, overlaps, rule};
 use crate::apps::{Revision, parse};
@@ -131,8 +131,8 @@ async fn bounds_hold_and_only_true_fires_count() {
 #[tokio::test]
 async fn one_shots_are_done_and_no_deploy_and_no_clock_brings_them_back() {
     let mut bench = Bench::new(2).await;
-    let once = "[schedules.once]\ntask = \"sweep\"\nat = \"2023-11-14T23:30:00Z\"\n\
-                [schedules.often]\ntask = \"sweep\"\nevery = \"1h\"\n";
+    let once = "[schedules.once]\ntask = \"sweep\"\nat = 2023-11-14T23:30:00Z\n\
+                [schedules.often]\ntask = \"sweep\"\nevery = \"24h\"\n";
     bench.engine.deploy("seed".to_owned(), manifest(once)).await.unwrap();
     let named = |bench: &Bench, name: &str| {
         bench.engine.book().schedules.named("seed", name).cloned().unwrap()
@@ -153,7 +153,7 @@ async fn one_shots_are_done_and_no_deploy_and_no_clock_brings_them_back() {
     // A recurrence goes on in its step.
     let again = named(&bench, "often");
     assert_eq!((&again.rule, again.next), (&often.rule, often.next));
-    assert_eq!(often.next, Some(START.plus(HOUR)));
+    assert_eq!(often.next, Some(START.plus(Span::from_secs(86_400))));
     bench.turn_to(40).await;
     assert_eq!(bench.rows(id).len(), 1);
 }
@@ -179,6 +179,18 @@ async fn a_thousand_in_one_second_have_one_fire_each() {
     let after = bench.engine.book().schedules.clone();
     assert!(after.iter().eq(schedules.iter()));
     assert_eq!(bench.engine.book().entries.len(), 1000);
+}
+
+/// The engine sleeps until a fire by what the clock said before; nobody else wakes it.
+#[tokio::test]
+async fn a_clock_that_is_set_is_looked_at_when_that_is_told() {
+    let mut bench = Bench::new(1).await;
+    let id = bench.add("hourly", "0 * * * *", Policy::default()).await;
+    bench.clock.set(minute(0));
+    bench.engine.clock_set().unwrap();
+    let effect = bench.effect().await;
+    assert!(matches!(effect, super::super::Effect::Spawn(_)), "{effect:?}");
+    assert_eq!(bench.of(id).next, Some(minute(60)));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::schedule::{Counted, Fire, Outcome, Schedule, TICKS_KEPT, TickKey};
 use crate::store::Table;
 
 /// How far back a schedule is held against its plan.
-const LOOKED_BACK: Span = Span::from_secs(86_400);
+const LOOKED_BACK: Span = Span::from_secs(6 * 3600);
 
 impl World {
     pub(super) fn check(&mut self) {
@@ -54,9 +54,9 @@ impl World {
 
     fn tasks_have_fires(&self) {
         // A submit whose answer was lost has made its task nevertheless.
-        for (id, entry) in &self.bench.engine.book().entries {
-            let known = self.runs.contains_key(&id) || entry.parent.is_some();
-            assert!(known || self.children.contains(&id), "task {id} has no fire");
+        let all: Vec<TaskId> = self.bench.engine.book().entries.iter().map(|(id, _)| id).collect();
+        for id in all.into_iter().filter(|id| !self.runs.contains_key(id)) {
+            assert!(self.bench.task(id).spec.parent.is_some(), "task {id} has no fire");
         }
     }
 

@@ -73,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn no_life_fires_a_tick_twice_or_leaves_one_out() {
-    let cases = std::env::var("CAPSULE_SIM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
+    let cases = std::env::var("CAPSULE_SIM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
     let mut runner = TestRunner::new(Config { cases, ..Config::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runner

@@ -30,8 +30,6 @@ pub(super) struct World {
     pub(super) bench: Bench,
     store: Arc<CrashStore>,
     attempts: BTreeMap<TaskId, Attempt>,
-    /// Tasks that no schedule has made.
-    pub(super) children: BTreeSet<TaskId>,
     /// Which fire made a task.
     pub(super) runs: BTreeMap<TaskId, TickKey>,
     /// Schedules whose runs were ever allowed to meet.
@@ -45,9 +43,9 @@ impl World {
         let store = Arc::new(CrashStore::default());
         let mut bench = Bench::over(Arc::clone(&store) as Arc<dyn crate::store::Store>, 3);
         bench.may_crash = true;
-        let (attempts, children) = (BTreeMap::new(), BTreeSet::new());
+        let attempts = BTreeMap::new();
         let (runs, free) = (BTreeMap::new(), BTreeSet::new());
-        let mut world = Self { bench, store, attempts, children, runs, free, latest: START };
+        let world = Self { bench, store, attempts, runs, free, latest: START };
         world.connect().await.unwrap();
         world
     }
@@ -105,8 +103,7 @@ impl World {
                     parent: Some(id),
                     dry_run: false,
                 };
-                let before = engine.submit(vec![new]).await?;
-                self.children.extend(before.into_iter().map(|it| it.unwrap().task.id));
+                engine.submit(vec![new]).await?;
             }
             Step::Restart { keeper_too } => {
                 self.bench.restart().await;
