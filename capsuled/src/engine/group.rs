@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
 use capsule_core::event::Event;
-use capsule_core::id::{Seq, TaskId};
+use capsule_core::id::{ScheduleId, Seq, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use capsule_core::{Rejected, decide, evolve};
@@ -226,6 +226,12 @@ impl<'a> Group<'a> {
     pub(super) fn write_together(&mut self, tasks: Vec<TaskId>, changes: Vec<Change>) {
         self.carry.seq.0 += changes.len() as u64;
         self.units.push((tasks, changes));
+    }
+
+    /// Lets it be seen that a schedule is another one than before.
+    pub(super) fn schedule_changed(&mut self, id: ScheduleId) {
+        let (seq, task) = (self.carry.seq, TaskId(id.0));
+        self.feed.push(Changed { seq, task, status: None, at: self.now });
     }
 
     /// Takes a task away and leaves a tombstone.

@@ -122,14 +122,13 @@ impl Group<'_> {
         let known = self.book.schedules.named(app, wanted.label()).cloned();
         let before = known.clone();
         let Wanted { origin, title, name, rule, policy, template } = wanted;
-        let mut schedule = match known {
-            Some(it) => self.adapt(it, rule, policy)?,
-            None => {
-                let id = self.schedule_id();
-                let new = Schedule { policy, ..Schedule::new(id, rule, self.now) };
-                let next = new.next_after(self.now);
-                Schedule { app: app.to_owned(), next, ..new }
-            }
+        let mut schedule = if let Some(it) = known {
+            self.adapt(it, rule, policy)?
+        } else {
+            let id = self.schedule_id();
+            let new = Schedule { policy, ..Schedule::new(id, rule, self.now) };
+            let next = new.next_after(self.now);
+            Schedule { app: app.to_owned(), next, ..new }
         };
         (schedule.origin, schedule.title, schedule.name) = (origin, title, name);
         schedule.template = template;

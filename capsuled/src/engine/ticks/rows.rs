@@ -39,6 +39,7 @@ impl Group<'_> {
         }
         changes.push(Change::put(Table::Schedule, id.0.to_be_bytes(), records::encode(&schedule)));
         self.write_together(made, changes);
+        self.schedule_changed(id);
         self.book.schedules.put(schedule);
         if added > 0 {
             let count = self.book.schedules.count_ticks(id, added);
@@ -108,6 +109,7 @@ impl Group<'_> {
         self.write(Change::put(Table::Tombstone, id.to_be_bytes(), records::encode(&stone)));
         self.write(Change::delete(Table::Schedule, id.to_be_bytes()));
         self.book.schedules.remove(schedule.id);
+        self.schedule_changed(schedule.id);
         let side = self.shared.side.clone();
         self.afterwards.push(Box::new(move || {
             if let Err(error) = side.remove(SideKind::Payload, id) {

@@ -9,6 +9,7 @@ use capsule_proto::v1::schedules_server::Schedules;
 use tonic::{Request, Response};
 
 use self::plan::FIRES_MAX;
+pub(super) use self::view::changed;
 use self::view::view;
 use super::Api;
 use super::request::submit;

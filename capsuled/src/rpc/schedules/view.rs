@@ -83,6 +83,27 @@ pub(super) fn view(schedule: &Schedule) -> v1::ScheduleView {
     }
 }
 
+/// A schedule that has changed, in short.
+pub(in crate::rpc) fn changed(schedule: &Schedule) -> v1::ScheduleChange {
+    let last = schedule.last.as_ref().map(|last| tick(last.planned.0, 0, &last.outcome));
+    let state = match (schedule.is_active(), &schedule.paused, schedule.next) {
+        (false, _, _) => "ended",
+        (true, Some(_), _) => "paused",
+        (true, None, Some(_)) => "waits",
+        (true, None, None) => "done",
+    };
+    v1::ScheduleChange {
+        id: schedule.id.0,
+        app: schedule.app.clone(),
+        label: schedule.label(),
+        state: state.to_owned(),
+        next_us: schedule.next.map(|at| at.0),
+        planned_us: last.as_ref().map(|last| last.planned_us),
+        task: last.as_ref().and_then(|last| last.task),
+        outcome: last.map_or_else(String::new, |last| last.outcome),
+    }
+}
+
 /// A fire for the wire.
 pub(super) fn tick(planned_us: i64, generation: u32, outcome: &Outcome) -> v1::TickView {
     let told = v1::TickView { planned_us, generation, ..v1::TickView::default() };

@@ -13,12 +13,12 @@ use crate::schedule::{Fire, Outcome, Overlap, Policy};
 async fn a_pause_is_one_row_and_no_flood() {
     let mut bench = Bench::new(2).await;
     let id = bench.add("hourly", "0 * * * *", overlaps(Overlap::Allow)).await;
-    let paused = bench.pause(id).await.paused.unwrap();
-    assert_eq!((paused.by.as_str(), paused.note.as_str()), ("ann", "deploying"));
+    let note = bench.pause(id).await.paused.unwrap();
+    assert_eq!((note.by.as_str(), note.note.as_str()), ("ann", "deploying"));
     bench.turn_to(190).await;
     bench.restart_with(&[]).await;
     bench.nothing_starts().await;
-    assert_eq!(bench.of(id).paused, Some(paused));
+    assert_eq!(bench.of(id).paused, Some(note));
     let skip = ScheduleChange::SkipNext { by: String::new() };
     let refused = bench.engine.change_schedule(id, skip).await.unwrap();
     assert!(matches!(refused, Err(ScheduleError::NoNext(_))), "{refused:?}");
@@ -108,7 +108,13 @@ async fn fires_by_hand_at_one_instant_each_have_their_row() {
     let manual = |how: Fire| {
         let of = rows.iter().filter_map(move |(_, outcome)| match outcome {
             Outcome::Fired { task, how: so } if *so == how => Some(task.0),
-            _ => None,
+            Outcome::Fired { .. }
+            | Outcome::Skipped { .. }
+            | Outcome::Missed { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Paused { .. }
+            | Outcome::Buffered { .. }
+            | Outcome::PassedOver { .. } => None,
         });
         of.collect::<Vec<_>>()
     };
@@ -127,7 +133,8 @@ async fn a_pause_right_behind_a_fire_by_hand_is_kept() {
         let pause = ScheduleChange::Pause { by: "ann".to_owned(), note: String::new() };
         let engine = &bench.engine;
         let (fired, paused) = tokio::join!(engine.trigger(id), engine.change_schedule(id, pause));
-        (fired.unwrap().unwrap(), paused.unwrap().unwrap());
+        fired.unwrap().unwrap();
+        paused.unwrap().unwrap();
         bench.advance(Span(1)).await;
         bench.restart_with(&[]).await;
         assert!(bench.of(id).paused.is_some());
@@ -136,7 +143,8 @@ async fn a_pause_right_behind_a_fire_by_hand_is_kept() {
     let engine = &bench.engine;
     let end = engine.change_schedule(gone, ScheduleChange::End);
     let (fired, ended) = tokio::join!(engine.trigger(gone), end);
-    (fired.unwrap().unwrap(), ended.unwrap().unwrap());
+    fired.unwrap().unwrap();
+    ended.unwrap().unwrap();
     bench.restart_with(&[]).await;
     assert!(!bench.of(gone).is_active());
     assert!(bench.try_add("other", rule("0 * * * *"), Policy::default()).await.unwrap().created);
