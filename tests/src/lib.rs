@@ -15,6 +15,7 @@
 )]
 
 mod cli;
+mod clock;
 mod daemon;
 mod home;
 pub mod processes;
@@ -24,6 +25,7 @@ pub mod trace;
 mod wait;
 
 pub use cli::{Cli, Output, Started};
+pub use clock::faketime;
 pub use daemon::Daemon;
 pub use home::Home;
 pub use wait::{PATIENCE, wait_for, wait_for_within};

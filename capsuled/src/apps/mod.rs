@@ -156,8 +156,9 @@ pub enum ParseError {
 /// The first thing that is wrong, with its place.
 pub fn parse(text: &str) -> Result<Parsed, ParseError> {
     if text.starts_with('{') {
-        let python::Described { app, definitions, python } = python::read(text)?;
-        let (schedules, python) = (Vec::new(), Some(Arc::new(python)));
+        let python::Described { app, definitions, mut python, planned } = python::read(text)?;
+        let schedules = schedules::beside(planned, &definitions, &mut python.schedules)?;
+        let python = Some(Arc::new(python));
         return Ok(Parsed { app, definitions, schedules, python });
     }
     Ok(manifest::parse(text)?)

@@ -152,7 +152,8 @@ impl Group<'_> {
                 Payload::Inline(bytes) => bytes.clone(),
                 Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
             };
-            return Ok(Ok((TaskSpec::clone(template), payload)));
+            let tick = Some(TickRef { schedule: schedule.id, planned });
+            return Ok(Ok((TaskSpec { tick, ..TaskSpec::clone(template) }, payload)));
         }
         let (app, name) = (&schedule.app, &schedule.name);
         let Some(definition) = self.book.apps.definition(app, name).cloned() else {

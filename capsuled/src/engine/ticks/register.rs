@@ -72,8 +72,8 @@ impl Group<'_> {
                 origin: Origin::App,
                 title: String::new(),
                 name: it.name.clone(),
-                rule: Rule::parse(&it.cron, "", &it.name, self.now).unwrap_or_else(|_| unread()),
-                policy: Policy::default(),
+                rule: it.rule(self.now).unwrap_or_else(unread),
+                policy: it.policy.clone(),
                 template: None,
             }
         });

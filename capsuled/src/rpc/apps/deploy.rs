@@ -71,10 +71,13 @@ impl Change {
     fn warnings(&self) -> Vec<String> {
         let of_tasks = self.parsed.definitions.values().filter_map(warning);
         let now = Timestamp::default();
-        let of_schedules = self.parsed.schedules.iter().flat_map(|it| {
-            let cron = it.rule(now).and_then(|rule| rule.cron());
+        let handlers = self.parsed.python.iter().flat_map(|python| &python.schedules);
+        let of_code = handlers.map(|it| (&it.name, it.rule(now)));
+        let planned = self.parsed.schedules.iter().map(|it| (&it.name, it.rule(now)));
+        let of_schedules = of_code.chain(planned).flat_map(|(name, rule)| {
+            let cron = rule.and_then(|rule| rule.cron());
             let lints = cron.map_or_else(Vec::new, |cron| cron.lints());
-            lints.into_iter().map(|lint| format!("schedule {}: {lint}", it.name))
+            lints.into_iter().map(move |lint| format!("schedule {name}: {lint}"))
         });
         of_tasks.chain(of_schedules).collect()
     }

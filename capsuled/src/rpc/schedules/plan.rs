@@ -226,11 +226,8 @@ impl Api {
             since = since.max(oldest.key.planned);
         }
         let from = from_us.map_or(since, |from| Timestamp(from).max(since));
-        // What is due at this instant may be in the making.
-        let settled = Timestamp(now.0.saturating_sub(LATE.as_micros().cast_signed()));
-        let over = schedule.ended.or_else(|| schedule.next.is_none().then_some(schedule.decided));
-        let to = to_us.map_or(settled, |to| Timestamp(to).min(settled));
-        let to = over.map_or(to, |over| over.min(to));
+        let settled = settled(&schedule, now);
+        let to = to_us.map_or(settled, |to| Timestamp(to).min(settled)).max(from);
         let paused_from = schedule.next.filter(|_| schedule.paused.is_some());
         let paused = "paused".to_owned();
         let mut single = HashMap::new();
@@ -272,6 +269,20 @@ impl Api {
             next = schedule.planned_after(at);
         }
         Ok(reply)
+    }
+}
+
+/// Until when all planned fires must have their record: until the next, unless that is overdue.
+fn settled(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    if let Some(ended) = schedule.ended {
+        return ended;
+    }
+    match schedule.next {
+        None => schedule.decided,
+        Some(next) if now.since(schedule.due_at(next)) <= LATE => {
+            Timestamp(next.0.saturating_sub(1)).min(now)
+        }
+        Some(_) => now,
     }
 }
 
