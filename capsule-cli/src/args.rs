@@ -213,6 +213,9 @@ pub(crate) enum Verb {
     /// Show whether the daemon runs and how it does; exit 3 when it does not
     #[command(after_help = "Examples:\n  capsule status\n  capsule status -q && echo running")]
     Status,
+    /// Show every bound of the daemon, how much of it is used and which flag sets it
+    #[command(after_help = "Examples:\n  capsule limits\n  capsule limits --json")]
+    Limits,
     /// Show the versions of this command and of the daemon
     Version,
     /// Show help of a command or on a topic

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appdata::AppData;
+use crate::book::Keep;
 use crate::bridge::Bridge;
 use crate::callback::Callbacks;
 use crate::clock::{Clock as _, SystemClock};
@@ -24,6 +25,7 @@ use crate::dispatcher::{
 };
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
+use crate::keep::KeepArgs;
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api};
@@ -44,6 +46,8 @@ pub struct RunArgs {
     /// How many processes run at once [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Who starts the keeper.
     #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
     pub keeper: Option<KeeperStart>,
@@ -84,7 +88,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let state = StateDir::open(&state_dir).map_err(explain)?;
     let clock = SystemClock;
     let slots = args.slots.unwrap_or_else(cores);
-    let (opened, recovered) = open_store(&state, slots)?;
+    let (opened, recovered) = open_store(&state, slots, args.keep.tasks())?;
     let side = SideFiles::new(&state);
     let store_uuid = opened.found.uuid;
     let parts = Parts {
@@ -98,6 +102,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let _ledger = args.keep.start_ledger(&logs, &engine)?;
     let runners = gateway::socket_path(&runtime_dir, store_uuid);
     let sockets = Sockets::new(socket, runners, &runtime_dir, store_uuid)?;
     let processes = Processes::new(Arc::clone(&logs));
@@ -162,10 +167,10 @@ fn surroundings(state: &StateDir, sockets: &Sockets) -> anyhow::Result<Surroundi
 }
 
 /// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
-fn open_store(state: &StateDir, slots: u32) -> anyhow::Result<(Opened, Recovered)> {
+fn open_store(state: &StateDir, slots: u32, keep: Keep) -> anyhow::Result<(Opened, Recovered)> {
     let now = SystemClock.now();
     let now = jiff::Timestamp::from_microsecond(now.0).context("reading the clock")?;
-    let mut recovered = Recovered::new(slots);
+    let mut recovered = Recovered::new(slots).keeping(keep);
     let mut visit = |table, key: &[u8], value: &[u8]| recovered.take(table, key, value);
     let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(explain)?;
     let (state_dir, records) = (state.root().display(), &opened.found.records);

@@ -162,7 +162,8 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
             | Effect::AppsChanged
-            | Effect::Ack { .. } => continue,
+            | Effect::Ack { .. }
+            | Effect::Forgotten { .. } => continue,
         };
         if ends {
             end(&engine, task, attempt);

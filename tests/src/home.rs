@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::processes::{self, Process};
-use crate::{Cli, Daemon, clock, wait_for, wait_for_within};
+use crate::{Cli, Daemon, wait_for, wait_for_within};
 
 /// How long what a killed keeper leaves may still be seen. The product promises one second; a machine
 /// may stand still for longer.
@@ -123,27 +123,17 @@ impl Home {
     /// # Panics
     /// It cannot even be executed.
     pub fn launch(&self, flags: &[&str]) -> Daemon {
-        let mut command = self.command("capsuled");
-        command.arg("run").args(flags);
-        self.spawn(command)
+        self.launch_told(flags, &[])
     }
 
-    /// Starts the daemon with eight slots and a clock that is turned by so many seconds, and waits
-    /// until it starts tasks.
+    /// As [`Self::launch`], with these variables in its environment.
     ///
     /// # Panics
-    /// It does not come up.
-    pub fn start_turned(&self, faketime: &Path, seconds: i64) -> Daemon {
-        let mut command = self.command("capsuled");
-        command.args(["run", "--slots", "8"]);
-        clock::turn(&mut command, faketime, seconds);
-        let mut daemon = self.spawn(command);
-        self.ready(&mut daemon);
-        daemon
-    }
-
-    fn spawn(&self, command: Command) -> Daemon {
+    /// It cannot even be executed.
+    pub fn launch_told(&self, flags: &[&str], variables: &[(&str, String)]) -> Daemon {
         let log = OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
+        let mut command = self.command("capsuled");
+        command.arg("run").args(flags).envs(variables.iter().map(|(name, value)| (name, value)));
         Daemon::spawn(command, log)
     }
 
@@ -258,7 +248,7 @@ impl Home {
     }
 
     /// The folders of attempts that the keepers noted.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.path("r/capsule")).into_iter().flatten().flatten();
         let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
         let lines = texts.filter_map(|text| {

@@ -25,7 +25,7 @@ pub mod trace;
 mod wait;
 
 pub use cli::{Cli, Output, Started};
-pub use clock::faketime;
+pub use clock::turned;
 pub use daemon::Daemon;
 pub use home::Home;
 pub use wait::{PATIENCE, wait_for, wait_for_within};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 52] = [
+const VERBS: [&[&str]; 53] = [
     &[],
     &["submit"],
     &["run"],
@@ -53,6 +53,7 @@ const VERBS: [&[&str]; 52] = [
     &["lock", "show"],
     &["drain"],
     &["status"],
+    &["limits"],
     &["version"],
     &["help"],
     &["help", "states"],

@@ -10,6 +10,7 @@ mod definition;
 mod diff;
 mod manifest;
 mod python;
+mod rlimits;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub use self::call::{By, CallError};
 pub use self::command::CommandLine;
 pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;
-pub use self::manifest::ManifestError;
+pub use self::manifest::{MANIFEST_MAX, ManifestError};
 pub use self::python::{
     AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
-use capsule_core::task::{Status, Task};
+use capsule_core::task::Status;
 use capsule_core::time::{Span, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -19,7 +19,7 @@ use super::request::{
 };
 use super::{DISK, EngineError, Shared, records, ticks};
 use crate::book::Queue;
-use crate::store::{Change, SideKind, Table};
+use crate::store::{Change, Table};
 
 /// Requests decided together at the most. More gain nothing: 64 already hide the fsync.
 const GROUP_MAX: usize = 128;
@@ -97,7 +97,8 @@ impl Committer {
                 return true;
             }
             let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
-            let wait = [left, self.alarm(), look_again].into_iter().flatten().min();
+            let more = self.carry.retention.more.then_some(Duration::ZERO);
+            let wait = [left, self.alarm(), look_again, more].into_iter().flatten().min();
             let received = match wait {
                 Some(wait) => self.inbox.recv_timeout(wait),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -128,7 +129,8 @@ impl Committer {
     fn alarm(&self) -> Option<Duration> {
         let book = self.shared.book.read();
         let task = book.next_alarm().map(|(at, _)| at);
-        let at = task.into_iter().chain(ticks::next_alarm(&book)).min()?;
+        let old = self.carry.retention.next_alarm(&book);
+        let at = [task, ticks::next_alarm(&book), old].into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.shared.clock.now()).as_micros()))
     }
 
@@ -139,6 +141,7 @@ impl Committer {
             Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
             None => group.book.degraded.remove(DISK),
         };
+        let somebody_waits = !requests.is_empty();
         let mut close = None;
         for request in requests {
             close = group.take(request)?.or(close);
@@ -146,6 +149,7 @@ impl Committer {
         group.alarms()?;
         group.ticks()?;
         group.claim()?;
+        group.retain(somebody_waits)?;
         group.commit(&self.effects)?;
         Ok(close)
     }
@@ -266,25 +270,11 @@ impl Group<'_> {
             Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
             Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
             Some(task) => {
-                self.bury(task);
-                self.drop_side_files(task);
+                self.forget_task(task);
                 Ok(Arc::clone(task))
             }
         };
         Ok(Acted { id, before, result })
-    }
-
-    /// Takes a removed task's side files away once the removal is durable; the sweep at the next
-    /// start takes what is left.
-    fn drop_side_files(&mut self, task: &Task) {
-        let (side, id) = (self.shared.side.clone(), task.id.0);
-        self.afterwards.push(Box::new(move || {
-            for kind in SideKind::ALL {
-                if let Err(error) = side.remove(kind, id) {
-                    tracing::warn!(task.id = id, %error, "a side file stays until the next start");
-                }
-            }
-        }));
     }
 
     fn report(
@@ -294,12 +284,13 @@ impl Group<'_> {
         tree_gone: bool,
     ) -> Result<(), EngineError> {
         let attempt = report.attempt;
+        let written = report.receipt.output_bytes.saturating_add(report.receipt.error_bytes);
         let acted = self.ask(id, &Command::Report(report))?;
         if let (Ok(task), false) = (&acted.result, tree_gone) {
             self.book.linger(task, attempt);
         }
         // A stale report is acknowledged too: it has been heard.
-        self.effects.push(Effect::Ack { task: id, attempt });
+        self.effects.push(Effect::Ack { task: id, attempt, written });
         Ok(())
     }
 
@@ -326,8 +317,15 @@ impl Group<'_> {
             queue.limit = limit;
             self.put_back(true);
         }
-        self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
-        self.book.queues.insert(name, queue.clone());
+        // A queue that is as all others needs no record.
+        let usual = !queue.paused && queue.limit.is_none();
+        if usual {
+            self.write(Change::delete(Table::Queue, name.as_bytes()));
+            self.book.queues.remove(&name);
+        } else {
+            self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
+            self.book.queues.insert(name, queue.clone());
+        }
         queue
     }
 

@@ -8,7 +8,7 @@ use capsule_core::time::{Span, Timestamp};
 use nix::sys::statvfs::statvfs;
 
 /// Free space that is always left, unless the whole disk is small.
-const FLOOR: u64 = 64 << 20;
+pub const FLOOR: u64 = 64 << 20;
 /// On a small disk the floor is this part of it.
 const FLOOR_PART: u64 = 10;
 /// While commits come, the disk is looked at this often.

@@ -13,8 +13,9 @@ use capsule_core::time::Span;
 use super::committer::lost_report;
 use super::group::{Carry, Group};
 use super::request::{Effect, KnownAttempt};
+use super::retention::Retention;
 use super::{EngineError, records};
-use crate::book::{Book, Keeper, Queue};
+use crate::book::{Book, Keep, Keeper, Queue};
 use crate::store::{Change, KeyRange, Store, Table};
 
 const BOOT: &[u8] = b"boot";
@@ -25,13 +26,23 @@ const BOOT: &[u8] = b"boot";
 pub struct Recovered {
     book: Book,
     last_id: u64,
+    retention: Retention,
     failed: Option<EngineError>,
 }
 
 impl Recovered {
     /// Nothing, for so many slots.
     pub fn new(slots: u32) -> Self {
-        Self { book: Book::new(slots), last_id: 0, failed: None }
+        let mut book = Book::new(slots);
+        book.unsettle_ended();
+        Self { book, last_id: 0, retention: Retention::default(), failed: None }
+    }
+
+    /// Keeps ended tasks as this says.
+    #[must_use]
+    pub fn keeping(mut self, keep: Keep) -> Self {
+        self.retention.keep = keep;
+        self
     }
 
     /// Takes in one record; of which table decides what it means.
@@ -51,7 +62,14 @@ impl Recovered {
                     self.book.queues.insert(name.to_owned(), queue);
                 }
             }
-            Table::Tombstone => self.last_id = self.last_id.max(records::number(key)),
+            Table::Tombstone => {
+                let id = TaskId(records::number(key));
+                self.last_id = self.last_id.max(id.0);
+                match records::decode(id, value) {
+                    Ok(stone) => self.retention.stones.found(id, &stone),
+                    Err(error) => self.failed = Some(error),
+                }
+            }
             Table::Schedule => {
                 let id = records::number(key);
                 self.last_id = self.last_id.max(id);
@@ -86,7 +104,7 @@ impl Recovered {
 
     /// The book, once the apps are known too.
     pub(super) fn finish(self, store: &dyn Store) -> Result<(Book, Carry), EngineError> {
-        let Self { mut book, last_id, failed } = self;
+        let Self { mut book, last_id, mut retention, failed } = self;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -97,11 +115,15 @@ impl Recovered {
             book.definitions_changed(&app);
         }
         book.count_shared();
+        book.settle_ended();
+        book.last_id = TaskId(last_id);
+        retention.stones.sort();
         let carry = Carry {
             seq: Seq(store.high_water()),
             last_id: TaskId(last_id),
             warm: HashMap::new(),
             ahead: 0,
+            retention,
         };
         Ok((book, carry))
     }

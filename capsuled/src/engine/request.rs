@@ -133,6 +133,9 @@ pub enum SubmitError {
     /// The queue holds as many tasks as it may.
     #[error("the store holds {0} unfinished tasks, the limit is {limit}", limit = super::TASKS_MAX)]
     QueueFull(u64),
+    /// There are as many schedules as there may be.
+    #[error("there are {0} schedules, the limit is {limit}", limit = super::SCHEDULES_MAX)]
+    SchedulesFull(usize),
     /// The payload is over its bound.
     #[error("the payload has {0} bytes, the limit is {limit}", limit = super::PAYLOAD_MAX)]
     PayloadTooLarge(usize),
@@ -236,6 +239,17 @@ pub enum Effect {
         task: TaskId,
         /// Which attempt.
         attempt: AttemptNumber,
+        /// Bytes that it wrote to its outputs.
+        written: u64,
+    },
+    /// These attempts are forgotten, from the first to the last.
+    Forgotten {
+        /// Of which task.
+        task: TaskId,
+        /// The first.
+        first: AttemptNumber,
+        /// The last.
+        last: AttemptNumber,
     },
 }
 

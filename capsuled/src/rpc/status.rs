@@ -32,6 +32,11 @@ impl Refused {
         Self::new(Code::NotFound, "not_found", message, 4)
     }
 
+    /// One more than there may be: exit code 5.
+    pub(super) fn exhausted(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceExhausted, name, message, 5)
+    }
+
     /// Something that cannot be now: exit code 5.
     pub(super) fn precondition(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(Code::FailedPrecondition, name, message, 5)
@@ -107,6 +112,10 @@ impl From<SubmitError> for Refused {
             SubmitError::NoDependency(_) => Self::not_found(message).hint("capsule list"),
             SubmitError::QueueFull(_) => {
                 Self::new(Code::ResourceExhausted, "queue_full", message, 5).hint("capsule status")
+            }
+            SubmitError::SchedulesFull(_) => {
+                Self::new(Code::ResourceExhausted, "schedules_full", message, 5)
+                    .hint("capsule schedule list")
             }
             SubmitError::PayloadTooLarge(_) => Self::invalid(message)
                 .hint("put the data into a file and pass its path: capsule help data"),

@@ -6,18 +6,18 @@ use capsule_core::task::Task;
 use capsule_core::time::{Span, Timestamp};
 use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::request::search::Search;
 use super::request::{submit, targets};
 use super::status::Refused;
-use super::stream::{tail, watch};
+use super::stream::{submits, tail, watch};
 use super::{Api, convert, show};
-use crate::engine::{self, How};
+use crate::engine;
 
 /// Tasks on a page of `list`, unless said otherwise, and at the most.
 const PAGE: usize = 20;
-const PAGE_MAX: usize = 10_000;
+pub(super) const PAGE_MAX: usize = 10_000;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -26,6 +26,7 @@ impl Tasks for Api {
     type TailStream = tail::TailStream;
     type WaitStream = watch::WaitStream;
     type WatchStream = watch::WatchStream;
+    type SubmitStreamStream = submits::SubmitStream;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitReply> {
         let peer = self.peers.of(&request)?;
@@ -43,31 +44,16 @@ impl Tasks for Api {
         request: Request<v1::SubmitBatchRequest>,
     ) -> Answer<v1::SubmitBatchReply> {
         let peer = self.peers.of(&request)?;
-        let rows = request.into_inner().submits;
-        let mut results = vec![v1::SubmitResult::default(); rows.len()];
-        let mut submits = Vec::with_capacity(rows.len());
-        let mut places = Vec::with_capacity(rows.len());
-        for (row, result) in rows.into_iter().zip(&mut results) {
-            match submit::new_task(&self.engine, row, &peer) {
-                Ok(new) => {
-                    submits.push(new);
-                    places.push(result);
-                }
-                Err(refused) => fail(result, refused),
-            }
-        }
-        let submitted = self.engine.submit(submits).await.map_err(Refused::from)?;
-        for (place, submitted) in places.into_iter().zip(submitted) {
-            match submitted {
-                Ok(submitted) => {
-                    place.id = submitted.task.id.0;
-                    place.merged = matches!(submitted.how, How::Merged { .. });
-                    place.existing = submitted.how == How::Existing;
-                }
-                Err(error) => fail(place, error.into()),
-            }
-        }
+        let results = submit::each(&self.engine, &peer, request.into_inner().submits).await?;
         Ok(Response::new(v1::SubmitBatchReply { results }))
+    }
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Answer<Self::SubmitStreamStream> {
+        let peer = self.peers.of(&request)?;
+        Ok(Response::new(submits::submits(self, peer, request.into_inner())))
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListReply> {
@@ -196,11 +182,6 @@ impl Tasks for Api {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
         Ok(Response::new(watch::watch(self, request.into_inner())))
     }
-}
-
-fn fail(result: &mut v1::SubmitResult, refused: Refused) {
-    result.error = refused.message;
-    refused.name.clone_into(&mut result.error_code);
 }
 
 fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {

@@ -91,6 +91,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/life/fork/mover.rs",
         "capsuled/src/keeper/writer.rs",
+        "capsuled/src/logs/ledger.rs",
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
@@ -135,4 +136,18 @@ fn the_keepers_side_stands_alone() {
     ];
     none("the keeper's side knows the daemon's", &inside(&side, &rest));
     none("async in the keeper", &inside(&side[..2], &["tokio", ".await"]));
+}
+
+#[test]
+fn only_debug_builds_can_be_told_to_die() {
+    let place = ["capsuled/src/failpoint.rs"];
+    none("the fail points' variables elsewhere", &outside(&place, &["CAPSULE_FAIL"]));
+    // Each item of the file but the empty function is left out of a release build.
+    let text = read(place[0]);
+    let begins = |item: &&str| !item.starts_with("//!") && !item.starts_with(' ');
+    let items: Vec<&str> = text.trim_end().split("\n\n").filter(begins).collect();
+    let debug = |item: &&&str| item.lines().any(|line| line == "#[cfg(debug_assertions)]");
+    let kept: Vec<&&str> = items.iter().filter(|item| !debug(item)).collect();
+    let [empty] = kept[..] else { panic!("in release builds too: {kept:#?}") };
+    assert!(empty.ends_with("pub(crate) const fn pass(_: &'static str) {}"), "{empty}");
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bare;
 pub(crate) mod drain;
 pub(crate) mod help;
+pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod queue;
 pub(crate) mod status;

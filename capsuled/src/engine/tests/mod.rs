@@ -26,7 +26,7 @@ use super::{
     Acted, Effect, Engine, EngineThread, How, KnownAttempt, NewTask, Parts, Recovered, SubmitError,
     Submitted,
 };
-use crate::book::Keeper;
+use crate::book::{Keep, Keeper};
 use crate::clock::{Clock as _, HandClock};
 use crate::store::{MemoryStore, SideFiles, StateDir, Store};
 
@@ -39,6 +39,8 @@ pub(super) struct Bench {
     pub(super) clock: Arc<HandClock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) keeper: u8,
+    /// From the next restart on.
+    pub(super) keep: Keep,
     slots: u32,
     thread: Option<EngineThread>,
     state: StateDir,
@@ -96,9 +98,10 @@ impl Bench {
         std::fs::create_dir(state.side()).unwrap();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let clock = Arc::new(HandClock::new(START));
-        let (engine, thread, effects) = start(&state, &store, &clock, slots);
+        let keep = Keep::default();
+        let (engine, thread, effects) = start(&state, &store, &clock, (slots, keep));
         let thread = Some(thread);
-        Self { engine, effects, clock, store, keeper: 1, slots, thread, state, _dir: dir }
+        Self { engine, effects, clock, store, keeper: 1, keep, slots, thread, state, _dir: dir }
     }
 
     /// The daemon dies and another one starts on the same store.
@@ -106,7 +109,8 @@ impl Bench {
         self.engine.close().await;
         let thread = self.thread.take().unwrap();
         tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap().unwrap();
-        let (engine, thread, effects) = start(&self.state, &self.store, &self.clock, self.slots);
+        let settings = (self.slots, self.keep);
+        let (engine, thread, effects) = start(&self.state, &self.store, &self.clock, settings);
         (self.engine, self.effects, self.thread) = (engine, effects, Some(thread));
     }
 
@@ -215,13 +219,13 @@ fn start(
     state: &StateDir,
     store: &Arc<dyn Store>,
     clock: &Arc<HandClock>,
-    slots: u32,
+    (slots, keep): (u32, Keep),
 ) -> (Engine, EngineThread, UnboundedReceiver<Effect>) {
     let parts = Parts {
         store: Arc::clone(store),
         side: SideFiles::new(state),
         clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
-        recovered: Recovered::from_store(&**store, slots).unwrap(),
+        recovered: Recovered::from_store(&**store, slots).unwrap().keeping(keep),
         boot_id: "boot".to_owned(),
         state_dir: state.root().to_path_buf(),
     };

@@ -7,7 +7,8 @@ use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload};
 use capsule_core::task::Task;
 
 use super::super::group::Group;
-use super::super::{DISK, EngineError, PAYLOAD_MAX};
+use super::super::request::SubmitError;
+use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{Added, NewSchedule, ScheduleChange, ScheduleError};
 use super::{Fire, Origin, Outcome, Schedule};
 use crate::schedule::{Overlap, Paused, SkipNext};
@@ -96,6 +97,11 @@ impl Group<'_> {
         if let Some(it) = known.as_ref().filter(|it| it.is_active() && it.origin.is_deployed()) {
             let (name, app) = (it.label(), it.app.clone());
             return Ok(Err(ScheduleError::OfApp { name, app }));
+        }
+        let count = self.book.schedules.iter().count();
+        if known.is_none() && count >= SCHEDULES_MAX {
+            let full = SubmitError::SchedulesFull(count);
+            return Ok(Err(ScheduleError::Refused(full.to_string())));
         }
         let id = known.as_ref().map_or_else(|| self.schedule_id(), |it| it.id);
         spec.payload = if payload.len() <= INLINE_PAYLOAD_MAX {

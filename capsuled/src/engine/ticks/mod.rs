@@ -18,7 +18,7 @@ pub use self::door::{
     Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
 };
 use super::group::Group;
-use super::records::{self, Tombstone};
+use super::records;
 use super::request::{How, NewTask};
 use super::{DISK, EngineError};
 use crate::book::Book;
@@ -28,6 +28,9 @@ use crate::schedule::{
 use crate::store::{Change, KeyRange, SideKind, Table};
 use crate::text::bounded;
 use crate::work::{Call, Work};
+
+/// The most schedules when a recurrence is registered; those of an app's code are never refused.
+pub const SCHEDULES_MAX: usize = 10_000;
 
 /// Fires carried out in one group: more would make the answers of the group wait.
 const FIRES_MAX: usize = 128;
@@ -268,8 +271,7 @@ impl Group<'_> {
             self.write(Change::delete(Table::Tick, key.encode()));
         }
         let id = schedule.id.0;
-        let stone = Tombstone { status: Status::Cancelled, removed: self.now };
-        self.write(Change::put(Table::Tombstone, id.to_be_bytes(), records::encode(&stone)));
+        self.put_stone(TaskId(id), Status::Cancelled);
         self.write(Change::delete(Table::Schedule, id.to_be_bytes()));
         self.book.schedules.remove(schedule.id);
         let side = self.shared.side.clone();

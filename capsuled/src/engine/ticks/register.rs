@@ -7,7 +7,7 @@ use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
-use super::super::{DISK, PAYLOAD_MAX};
+use super::super::{DISK, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{NewRecurrence, Recurrence};
 use super::{Origin, Schedule, put};
 use crate::apps::{By, Given, Planned, Revision};
@@ -174,6 +174,10 @@ impl Group<'_> {
         }
         if let Some(schedule) = self.standing(&spec) {
             return Ok(Recurrence { schedule, created: false });
+        }
+        let count = self.book.schedules.iter().count();
+        if count >= SCHEDULES_MAX {
+            return Err(SubmitError::SchedulesFull(count));
         }
         let id = self.schedule_id();
         spec.payload = if payload.len() <= INLINE_PAYLOAD_MAX {

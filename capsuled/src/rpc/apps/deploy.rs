@@ -10,6 +10,7 @@ use capsule_proto::v1;
 use super::python;
 use crate::apps::{App, Definition, Kind, Parsed, Planned, Revision, diff, parse};
 use crate::deploying::{DeployError, Draft, Order, Shell};
+use crate::engine::APPS_MAX;
 use crate::rpc::Api;
 use crate::rpc::request::peer::Peer;
 use crate::rpc::status::{Refused, chain};
@@ -223,6 +224,12 @@ async fn register(
     dir: String,
 ) -> Result<u32, Refused> {
     let Parsed { app, definitions, schedules, python } = parsed;
+    let apps = api.engine.apps();
+    let count = apps.iter().count();
+    if apps.get(&app).is_none() && count >= APPS_MAX {
+        let message = format!("there are {count} apps, the limit is {APPS_MAX}");
+        return Err(Refused::exhausted("apps_full", message).hint("capsule app list"));
+    }
     let revision = Revision {
         number: 0,
         deployed: api.engine.now(),

@@ -21,6 +21,7 @@ use super::disk::{self, DiskSync};
 use super::manifest::{Manifest, Mark};
 use super::record::{self, BadRecord};
 use super::{Batch, Each, KeyRange, StateDir, Store, StoreError, Table};
+use crate::failpoint;
 
 mod audit;
 mod database;
@@ -170,8 +171,11 @@ impl SledStore {
             }
         }
         changes.insert(HEADER_KEY, header.encode());
+        failpoint::pass("before-flush");
         self.database.write(changes)?;
+        failpoint::pass("after-flush");
         self.sync()?;
+        failpoint::pass("after-fsync");
         writer.header = header;
         self.high_water.store(header.high_water, Ordering::Release);
         writer.mark.note(header.high_water);

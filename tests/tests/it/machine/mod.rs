@@ -2,4 +2,6 @@
 
 mod demo;
 mod disk;
+mod leaks;
 mod output;
+mod retention;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use capsule_tests::python::{root, sdk};
-use capsule_tests::{Home, faketime, wait_for};
+use capsule_tests::{Daemon, Home, turned, wait_for};
 use serde_json::{Value, json};
 
 const HOUR: i64 = 3600;
@@ -17,14 +17,16 @@ fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// What to add to the clock so that it shows so many seconds before an hour.
-fn before_the_hour(hour: i64, seconds: i64) -> i64 {
-    hour - seconds - now()
+/// A daemon whose clock shows so many seconds before an hour; `None` where no clock can be turned.
+fn start_before(home: &Home, hour: i64, seconds: i64) -> Option<Daemon> {
+    let mut daemon = home.launch_told(&["--slots", "8"], &turned(hour - seconds - now())?);
+    home.ready(&mut daemon);
+    Some(daemon)
 }
 
 #[test]
 fn what_is_due_at_the_full_hour_fires_then_and_its_history_says_so() {
-    let (Some(library), Some(python)) = (faketime(), sdk()) else { return };
+    let Some(python) = sdk() else { return };
     let home = Home::new();
     let hour = now() / HOUR * HOUR;
     fs::create_dir(home.path("app")).unwrap();
@@ -33,7 +35,7 @@ fn what_is_due_at_the_full_hour_fires_then_and_its_history_says_so() {
     fs::write(home.path("h/capsule.toml"), MANIFEST).unwrap();
 
     // Half an hour before, time enough to deploy.
-    let daemon = home.start_turned(&library, before_the_hour(hour, HOUR / 2));
+    let Some(daemon) = start_before(&home, hour, HOUR / 2) else { return };
     let python = python.display().to_string();
     let words = ["deploy", "app.py:app", "--python", &python];
     home.capsule(words).cwd(home.path("app")).run().exits(0);
@@ -45,7 +47,7 @@ fn what_is_due_at_the_full_hour_fires_then_and_its_history_says_so() {
     }
     daemon.kill();
 
-    let _daemon = home.start_turned(&library, before_the_hour(hour, 3));
+    let Some(_daemon) = start_before(&home, hour, 3) else { return };
     for name in ["hourly_sync", "hourly_report"] {
         let row: Value = wait_for(&format!("{name} has fired"), || {
             let words = ["schedule", "history", name, "--json"];
