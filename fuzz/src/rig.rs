@@ -141,7 +141,6 @@ async fn deploy(engine: &Engine) {
         manifest: text.to_owned(),
         definitions: parsed.definitions,
         python: parsed.python,
-        schedules: parsed.schedules,
     };
     engine.deploy("leads".to_owned(), revision).await.unwrap();
     let keeper = Keeper { instance: Uuid([1; 16]), pid: 1, attribution: "cgroup".to_owned() };
@@ -162,8 +161,8 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
             | Effect::AppsChanged
-            | Effect::Ack { .. }
-            | Effect::Forgotten { .. } => continue,
+            | Effect::Forgotten { .. }
+            | Effect::Ack { .. } => continue,
         };
         if ends {
             end(&engine, task, attempt);

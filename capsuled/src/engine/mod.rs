@@ -9,7 +9,6 @@ mod deploy;
 mod disk;
 mod feed;
 mod group;
-mod patience;
 mod records;
 mod recover;
 mod request;

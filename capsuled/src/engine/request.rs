@@ -167,6 +167,9 @@ pub enum Refusal {
     /// Processes of its last attempt still live.
     #[error("processes of its last attempt are still ending")]
     Lingers,
+    /// Nothing can be made durable.
+    #[error("the file system of the state directory is read-only, so nothing can be changed")]
+    ReadOnly,
 }
 
 /// An attempt that the keeper has.
@@ -263,7 +266,7 @@ pub enum EngineError {
     #[error("the daemon is busy: {0} requests wait")]
     Busy(usize),
     /// The store failed.
-    #[error("reading the store")]
+    #[error("using the store")]
     Store(#[from] StoreError),
     /// The thread cannot be started.
     #[error("starting the engine's thread")]

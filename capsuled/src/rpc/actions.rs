@@ -149,6 +149,7 @@ fn refusal_words(id: TaskId, refusal: Refusal, done: &str) -> (&'static str, Str
             | Rejected::NotDue,
         )
         | Refusal::NotEnded(_)
-        | Refusal::Lingers => ("refused", text, 5),
+        | Refusal::Lingers
+        | Refusal::ReadOnly => ("refused", text, 5),
     }
 }

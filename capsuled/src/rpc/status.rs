@@ -142,7 +142,8 @@ impl From<Refusal> for Refused {
                 | Rejected::Completed,
             )
             | Refusal::NotEnded(_)
-            | Refusal::Lingers => Self::precondition("precondition", message),
+            | Refusal::Lingers
+            | Refusal::ReadOnly => Self::precondition("precondition", message),
         }
     }
 }

@@ -13,7 +13,6 @@ mod adoption;
 mod adversary;
 mod apps;
 mod cli;
-mod damage;
 mod durable;
 mod faults;
 mod hosts;
