@@ -86,7 +86,8 @@ fn policy(it: &SchedulePolicy) -> String {
 /// The list of schedules.
 pub(super) fn schedules(ui: &Ui, schedules: &[ScheduleView]) -> Listing {
     let mut table =
-        Table::new(vec!["SCHEDULE", "APP", "WHEN", "NEXT (UTC)", "NEXT (LOCAL)", "", "LAST"]);
+        Table::new(vec!["SCHEDULE", "APP", "WHEN", "NEXT (UTC)", "NEXT (LOCAL)", "", "LAST"])
+            .sparing(&["NEXT (LOCAL)", "APP", ""]);
     for it in schedules {
         let (utc, local, left) = match (it.next_us, it.ended_us) {
             (_, Some(us)) => ("ended".to_owned(), time::local(us), String::new()),
