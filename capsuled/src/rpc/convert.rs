@@ -9,6 +9,7 @@ use capsule_proto::v1;
 
 use crate::book::{Book, Filter, Gate};
 use crate::dispatcher::STOCK;
+use crate::schedule::Schedule;
 
 pub(super) fn status(status: Status) -> v1::Status {
     match status {
@@ -90,9 +91,8 @@ pub(super) fn view(book: &Book, task: &Task, waiting: Option<String>) -> v1::Tas
 
 /// What people call the schedule that made a task: its id once it is forgotten. Empty = none did.
 pub(super) fn schedule(book: &Book, task: &Task) -> String {
-    let label = |id: ScheduleId| {
-        book.schedules.get(id).map_or_else(|| id.to_string(), |schedule| schedule.label())
-    };
+    let label =
+        |id: ScheduleId| book.schedules.get(id).map_or_else(|| id.to_string(), Schedule::label);
     task.spec.tick.map_or_else(String::new, |tick| label(tick.schedule))
 }
 
