@@ -162,11 +162,11 @@ fn said(shift: Shift) -> String {
     };
     match shift {
         Shift::Gap(wall) => {
-            format!("{} does not come that day: it fires right after the gap", clock(wall))
+            format!("no {} that day: right after it", clock(wall))
         }
-        Shift::First => "it comes twice that day: it fires the first time".to_owned(),
-        Shift::Earlier => "it comes twice that day: the first".to_owned(),
-        Shift::Later => "it comes twice that day: the second".to_owned(),
+        Shift::First => "comes twice: the first time only".to_owned(),
+        Shift::Earlier => "comes twice: the first time".to_owned(),
+        Shift::Later => "comes twice: the second time".to_owned(),
     }
 }
 
