@@ -208,6 +208,9 @@ pub(crate) enum Verb {
     /// Show who holds a lock and who waits for it
     #[command(subcommand)]
     Lock(admin::lock::LockVerb),
+    /// Save everything into one file while the daemon runs, list, verify and restore such files
+    #[command(subcommand)]
+    Backup(admin::backup::BackupVerb),
     /// Start no more tasks and wait until the running ones have ended
     Drain(admin::drain::DrainArgs),
     /// Show whether the daemon runs and how it does; exit 3 when it does not

@@ -2,6 +2,7 @@
 
 pub mod appdata;
 pub mod apps;
+pub mod backup;
 pub mod book;
 pub mod bridge;
 pub mod callback;

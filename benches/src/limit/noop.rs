@@ -152,4 +152,8 @@ impl Daemon for Nothing {
     async fn list_locks(&self, _: Request<v1::ListLocksRequest>) -> Answer<v1::ListLocksReply> {
         not_here()
     }
+
+    async fn create_backup(&self, _: Request<v1::CreateBackupRequest>) -> Answer<v1::BackupView> {
+        not_here()
+    }
 }

@@ -236,6 +236,9 @@ mod tests {
         assert!(table.render(Some(60), false).contains("OWNER"));
         let narrow = "ID    STATUS     NOTE\n1842  completed  a long note …\n";
         assert_eq!(table.render(Some(30), false), narrow);
+        let table = table.sparing_first(&["OWNER"]);
+        assert!(!table.render(Some(50), false).contains("OWNER"), "a note is not cut for it");
+        assert!(table.render(Some(60), false).contains("OWNER"));
     }
 
     #[test]

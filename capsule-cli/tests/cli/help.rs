@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 53] = [
+const VERBS: [&[&str]; 58] = [
     &[],
     &["submit"],
     &["run"],
@@ -51,6 +51,11 @@ const VERBS: [&[&str]; 53] = [
     &["lock"],
     &["lock", "list"],
     &["lock", "show"],
+    &["backup"],
+    &["backup", "create"],
+    &["backup", "list"],
+    &["backup", "verify"],
+    &["backup", "restore"],
     &["drain"],
     &["status"],
     &["limits"],

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::status::Refused;
+use crate::backup::LEFT_OUT;
 use crate::book::Book;
 use crate::engine::{QUEUES_MAX, QueueChange};
 
@@ -69,6 +70,24 @@ impl Daemon for Api {
 
     async fn limits(&self, _: Request<v1::LimitsRequest>) -> Answer<v1::LimitsReply> {
         Ok(Response::new(v1::LimitsReply { limits: limits::all(self) }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Answer<v1::BackupView> {
+        let name = request.into_inner().name;
+        let now = jiff::Timestamp::from_microsecond(self.engine.now().0).unwrap_or_default();
+        let made = self.backups.create(Some(&name), now).await.map_err(Refused::from)?;
+        Ok(Response::new(v1::BackupView {
+            path: made.path.display().to_string(),
+            taken_us: made.taken.as_microsecond(),
+            bytes: made.bytes,
+            tasks: made.tail.tasks,
+            records: made.tail.sum.0,
+            files: made.tail.files,
+            left_out: LEFT_OUT.map(str::to_owned).to_vec(),
+        }))
     }
 
     async fn list_queues(&self, _: Request<v1::ListQueuesRequest>) -> Answer<v1::ListQueuesReply> {

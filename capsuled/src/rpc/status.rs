@@ -8,6 +8,7 @@ use capsule_proto::v1::ErrorDetail;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::backup::BackupError;
 use crate::engine::{EngineError, Refusal, SubmitError};
 use crate::secrets::SecretError;
 
@@ -144,6 +145,23 @@ impl From<Refusal> for Refused {
             | Refusal::NotEnded(_)
             | Refusal::Lingers
             | Refusal::ReadOnly => Self::precondition("precondition", message),
+        }
+    }
+}
+
+impl From<BackupError> for Refused {
+    fn from(error: BackupError) -> Self {
+        let message = chain(&error);
+        match error {
+            BackupError::Name(_) => Self::invalid(message).hint("capsule backup create --help"),
+            BackupError::Exists(_) => {
+                Self::new(Code::AlreadyExists, "exists", message, 5).hint("capsule backup list")
+            }
+            BackupError::Busy => Self::precondition("busy", message).hint("capsule backup list"),
+            BackupError::Ending => Self::new(Code::Unavailable, "unavailable", message, 3),
+            BackupError::Archive(_) | BackupError::Data(_) | BackupError::Thread(_) => {
+                Self::new(Code::Internal, "internal", message, 1)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@
 mod adoption;
 mod adversary;
 mod apps;
+mod backup;
 mod cli;
 mod durable;
 mod faults;

@@ -1,5 +1,6 @@
 //! Verbs about the daemon, its queues and locks, and this command itself.
 
+pub(crate) mod backup;
 pub(crate) mod bare;
 pub(crate) mod drain;
 pub(crate) mod help;

@@ -213,10 +213,8 @@ pub(super) fn fires(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
     let mut table = Table::new(heads).sparing_first(&["", "NEXT (LOCAL)"]);
     for fire in fires {
         let us = fire.at_us;
-        let jitter = fire
-            .due_us
-            .map(|due| format!("{} by its jitter", time::utc(due)))
-            .unwrap_or_default();
+        let jitter =
+            fire.due_us.map(|due| format!("{} by its jitter", time::utc(due))).unwrap_or_default();
         let note = if fire.note.is_empty() { jitter } else { fire.note.clone() };
         let mut cells = vec![
             Cell::new(time::utc(us)),

@@ -59,6 +59,7 @@ impl Committer {
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
         group.register_all_schedules();
+        group.tell_all_dependants()?;
         group.release_buffered();
         group.ticks()?;
         group.commit(&self.effects)?;
