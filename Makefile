@@ -9,7 +9,7 @@ PYTHON ?= python3
 SDK = 0.3.181
 UNITS = $(DESTDIR)$(PREFIX)/share/systemd/user
 
-.PHONY: help build test demo bench compatibility fuzz mutants lint deny release install uninstall
+.PHONY: help build test demo bench bench-peers compatibility fuzz mutants lint deny release install uninstall
 
 help:
 	@echo 'make demo                 build, then show the queue at work on real files'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint                 format, clippy, documentation'
 	@echo 'make deny                 licences, sources and bans of dependencies'
 	@echo 'make bench                benchmarks'
+	@echo 'make bench-peers          beside other queues, which it installs below target/'
 	@echo 'make compatibility        docs/sdk-compatibility.md, held against the installed SDK'
 	@echo 'make fuzz                 every reader of bytes under libFuzzer (FUZZ_SECONDS=60 each)'
 	@echo 'make mutants              mutation tests of capsule-core (long)'
@@ -44,6 +45,14 @@ bench:
 	@scripts/needs.sh build
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/capsule-bench $(ROWS)
+
+# Installs Debian packages where it is root; everything else of the peers goes below the build.
+# DIR is where all of them keep their data: the disk that is measured.
+PEERS = peers-submits peers-tasks coroutines
+bench-peers:
+	@scripts/needs.sh peers
+	$(CARGO) build --locked --release --workspace --bins
+	$(TARGET)/release/capsule-bench $(if $(DIR),--dir $(DIR)) $(PEERS)
 
 # PYTHON must be 3.11 or later; the SDK goes into an environment below the build.
 compatibility:
@@ -87,6 +96,7 @@ deny:
 release:
 	@scripts/needs.sh build
 	$(CARGO) build --locked --release --bins
+	@! grep -q CAPSULE_FAIL_AT $(TARGET)/release/capsuled || { echo 'capsuled has fail points' >&2; exit 1; }
 
 # `capsulectl` is the same command under a name that no Python environment shadows.
 install: release

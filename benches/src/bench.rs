@@ -5,7 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
+
+use crate::ending;
 
 /// What every row is given.
 #[derive(Debug)]
@@ -33,6 +36,13 @@ impl Bench {
                 path.display()
             );
         }
+        let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
+        if statfs(&place).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
+            let place = place.display();
+            eprintln!(
+                "capsule-bench: {place} lies in memory, where a sync costs nothing; see --dir"
+            );
+        }
         Ok(bench)
     }
 
@@ -54,7 +64,9 @@ impl Bench {
             Some(dir) => builder.tempdir_in(dir),
             None => builder.tempdir(),
         };
-        made.context("making a private folder")
+        let made = made.context("making a private folder")?;
+        ending::folder(made.path());
+        Ok(made)
     }
 
     /// How often a noisy measure is repeated.

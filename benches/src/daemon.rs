@@ -10,12 +10,12 @@ use capsule_proto::v1;
 use capsule_proto::v1::daemon_client::DaemonClient;
 use capsule_proto::v1::tasks_client::TasksClient;
 use hyper_util::rt::TokioIo;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::bench::{Bench, block_on};
+use crate::ending::{self, send};
 use crate::proc::{parent, wait_until};
 
 /// The queue in which nothing starts.
@@ -65,16 +65,16 @@ impl Daemon {
         let root = self.folder.path();
         let log = std::fs::File::options().create(true).append(true).open(root.join("log"))?;
         let began = Instant::now();
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(["run", "--slots", &self.slots.to_string()])
             .env("CAPSULE_STATE_DIR", root.join("state"))
             .env("CAPSULE_SOCKET", self.socket())
             .env("XDG_RUNTIME_DIR", root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("starting capsuled")?;
+            .stderr(log);
+        let child = ending::spawn(&mut command, Signal::SIGKILL).context("starting capsuled")?;
         self.child = Some(child);
         let socket = self.socket();
         let mut keeper = None;
@@ -87,6 +87,11 @@ impl Daemon {
             let said = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
             anyhow::bail!("capsuled did not become ready: {said}")
         };
+        if self.keeper != pid {
+            ending::forget(self.keeper);
+            // It takes all attempts with it.
+            ending::note(pid, Signal::SIGTERM);
+        }
         self.keeper = pid;
         Ok(took)
     }
@@ -137,6 +142,7 @@ impl Daemon {
                 matches!(child.try_wait(), Ok(Some(_)) | Err(_))
             });
             anyhow::ensure!(ended, "capsuled does not end by {signal}");
+            ending::forget(child.id());
         }
         Ok(())
     }
@@ -153,13 +159,7 @@ impl Drop for Daemon {
         wait_until(Duration::from_secs(20), || {
             gone(self.keeper) && guard.is_none_or(|guard| guard <= 1 || gone(guard))
         });
-    }
-}
-
-fn send(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 1) {
-        // One that has gone already is what was wanted.
-        let _ = kill(Pid::from_raw(pid), signal);
+        ending::forget(self.keeper);
     }
 }
 

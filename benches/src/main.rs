@@ -2,7 +2,7 @@
 //! compared with, so that the ratios hold on any machine.
 //!
 //! Everything is private to a temporary folder and speaks over Unix sockets; every process that a
-//! row starts is ended by it. Nothing here asserts a time: the reader judges.
+//! row starts is ended by it, also when it is interrupted. Nothing here asserts a time: the reader judges.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -12,7 +12,9 @@
 
 mod bench;
 mod daemon;
+mod ending;
 mod limit;
+mod peers;
 mod proc;
 mod report;
 mod rows;
@@ -29,7 +31,7 @@ use crate::bench::Bench;
 /// Measures capsuled against the limits of this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rows to measure [default: all]
+    /// Rows to measure [default: all but those beside peers]
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
     /// Fewer rounds and smaller amounts
@@ -50,13 +52,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("capsule-bench: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = run(&Args::parse()).unwrap_or_else(|error| {
+        eprintln!("capsule-bench: {error:#}");
+        ExitCode::FAILURE
+    });
+    ending::settle();
+    code
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -64,23 +65,25 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         limit::noop::serve(socket)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let known = rows::all();
+    let known = || rows::all().iter().chain(peers::ROWS);
     if args.list {
-        for row in known {
+        for row in known() {
             println!("{:<16} {}", row.name, row.about);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(odd) = args.rows.iter().find(|name| known.iter().all(|row| row.name != **name)) {
+    if let Some(odd) = args.rows.iter().find(|name| known().all(|row| row.name != **name)) {
         anyhow::bail!("there is no row {odd}; see capsule-bench --list");
     }
     let bench = Bench::new(args.programs.clone(), args.dir.clone(), args.quick)?;
+    ending::watch();
     println!("{}", report::heading(args.quick));
+    let chosen: Vec<_> = match args.rows.as_slice() {
+        [] => rows::all().iter().collect(),
+        asked => asked.iter().filter_map(|name| known().find(|row| row.name == *name)).collect(),
+    };
     let mut failed = false;
-    for row in known {
-        if !args.rows.is_empty() && args.rows.iter().all(|name| name != row.name) {
-            continue;
-        }
+    for row in chosen {
         eprintln!("measuring {}", row.name);
         match (row.run)(&bench).with_context(|| format!("measuring {}", row.name)) {
             Ok(lines) => lines.iter().for_each(|line| println!("{line}")),

@@ -62,6 +62,13 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
+/// Whether a process has ended; also one that nobody has waited for yet.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_none_or(|state| state.trim().starts_with(['Z', 'X']))
+}
+
 /// Waits until something holds, looking every millisecond; false when `limit` has passed.
 pub(crate) fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let began = Instant::now();

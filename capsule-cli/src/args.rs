@@ -208,11 +208,17 @@ pub(crate) enum Verb {
     /// Show who holds a lock and who waits for it
     #[command(subcommand)]
     Lock(admin::lock::LockVerb),
+    /// Save everything into one file while the daemon runs, list, verify and restore such files
+    #[command(subcommand)]
+    Backup(admin::backup::BackupVerb),
     /// Start no more tasks and wait until the running ones have ended
     Drain(admin::drain::DrainArgs),
     /// Show whether the daemon runs and how it does; exit 3 when it does not
     #[command(after_help = "Examples:\n  capsule status\n  capsule status -q && echo running")]
     Status,
+    /// Show every bound of the daemon, how much of it is used and which flag sets it
+    #[command(after_help = "Examples:\n  capsule limits\n  capsule limits --json")]
+    Limits,
     /// Show the versions of this command and of the daemon
     Version,
     /// Show help of a command or on a topic

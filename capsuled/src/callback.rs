@@ -13,7 +13,7 @@ use serde::Serialize;
 /// Calls at once: a server that does not answer holds up one of them.
 const WORKERS: usize = 4;
 /// Ends that may wait to be told; more are dropped, with a warning.
-const WAITING_MAX: usize = 10_000;
+pub const WAITING_MAX: usize = 10_000;
 /// How long a server may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The pauses between the tries, of which there is one more.

@@ -15,6 +15,8 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appdata::AppData;
+use crate::backup::{Backups, Sources};
+use crate::book::Keep;
 use crate::bridge::Bridge;
 use crate::callback::Callbacks;
 use crate::clock::{self, Clock as _, SystemClock};
@@ -24,13 +26,15 @@ use crate::dispatcher::{
 };
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
+use crate::keep::KeepArgs;
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
-use crate::rpc::{self, About, Api};
+use crate::rpc::{self, About, Api, Doors};
 use crate::runner::files;
 use crate::runner::process::Processes;
 use crate::socket::{self, Listeners, Sockets};
-use crate::store::{Opened, SideFiles, SledStore, StateDir, StoreError};
+use crate::store::{Compactor, LiveCopy, Opened, SideFiles, SledStore, StateDir};
+use crate::telemetry::helped;
 
 /// What `capsuled run` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -44,6 +48,8 @@ pub struct RunArgs {
     /// How many processes run at once [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Who starts the keeper.
     #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
     pub keeper: Option<KeeperStart>,
@@ -76,21 +82,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let runtime_dir = socket::runtime_dir();
     let socket = args.socket.clone().unwrap_or_else(|| runtime_dir.join("capsuled.sock"));
     socket::check_path(&socket)?;
-    let state_dir = match &args.state_dir {
-        Some(dir) => dir.clone(),
-        None => default_state_dir()?,
-    };
+    let state_dir = state_dir(args.state_dir.as_deref())?;
     socket::make_private(&runtime_dir)?;
-    let state = StateDir::open(&state_dir).map_err(explain)?;
-    let clock = SystemClock;
+    let state = StateDir::open(&state_dir).map_err(helped)?;
     let slots = args.slots.unwrap_or_else(cores);
-    let (opened, recovered) = open_store(&state, slots)?;
-    let side = SideFiles::new(&state);
-    let store_uuid = opened.found.uuid;
+    let (opened, recovered) = open_store(&state, slots, args.keep.tasks())?;
+    let (side, store_uuid) = (SideFiles::new(&state), opened.found.uuid);
+    let store = Arc::new(opened.store);
+    let compactor = Compactor::start(&store).context("starting a thread")?;
+    let data = AppData::start(state.root(), Arc::new(SystemClock))?;
+    let backups = backups(&state, store_uuid, &store, &side, &data);
     let parts = Parts {
-        store: Arc::new(opened.store),
+        store,
         side,
-        clock: Arc::new(clock),
+        clock: Arc::new(SystemClock),
         recovered,
         boot_id: boot_id(),
         state_dir: state.root().to_path_buf(),
@@ -98,6 +103,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (engine, thread, effects) = Engine::start(parts)?;
     let (quit, quit_told) = watch::channel(None);
     let logs = Arc::new(LogDir::open(state.logs())?);
+    let _ledger = args.keep.start_ledger(&logs, &engine)?;
     let runners = gateway::socket_path(&runtime_dir, store_uuid);
     let sockets = Sockets::new(socket, runners, &runtime_dir, store_uuid)?;
     let processes = Processes::new(Arc::clone(&logs));
@@ -119,10 +125,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         state_dir: state.root().to_path_buf(),
         socket: sockets.clients.clone(),
         store_uuid: store_uuid.to_string(),
-        started: clock.now(),
+        started: SystemClock.now(),
     };
     let ending = CancellationToken::new();
-    let data = AppData::start(state.root(), Arc::new(SystemClock))?;
     let (gateway, wanted) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
     let stock = StockParts {
         gateway: gateway.clone(),
@@ -130,7 +135,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         socket: std::path::absolute(&sockets.runners)?,
         registry: state.root().join("runners"),
     };
-    let api = Api::new(engine.clone(), logs, about, deployer.into(), (gateway, ending.clone()));
+    let doors = Doors { gateway, backups: backups.clone(), ending: ending.clone() };
+    let api = Api::new(engine.clone(), logs, about, deployer.into(), doors);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = state.root().join("hosts");
     let ended = runtime.block_on(async move {
@@ -140,8 +146,21 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         ended
     });
     runtime.shutdown_timeout(FAREWELL);
-    drop(state);
+    backups.end();
+    drop((compactor, state));
     ended
+}
+
+fn backups(
+    state: &StateDir,
+    store: uuid::Uuid,
+    records: &Arc<SledStore>,
+    side: &SideFiles,
+    data: &AppData,
+) -> Backups {
+    let (root, side, data) = (state.root().to_path_buf(), side.clone(), data.clone());
+    let records = Arc::clone(records) as Arc<dyn LiveCopy>;
+    Backups::new(Sources { root, store, records, side, data })
 }
 
 /// What attempts are given, their host's files written out.
@@ -162,12 +181,12 @@ fn surroundings(state: &StateDir, sockets: &Sockets) -> anyhow::Result<Surroundi
 }
 
 /// Opens the store; what the daemon keeps in memory is taken in while each record is checked.
-fn open_store(state: &StateDir, slots: u32) -> anyhow::Result<(Opened, Recovered)> {
+fn open_store(state: &StateDir, slots: u32, keep: Keep) -> anyhow::Result<(Opened, Recovered)> {
     let now = SystemClock.now();
     let now = jiff::Timestamp::from_microsecond(now.0).context("reading the clock")?;
-    let mut recovered = Recovered::new(slots);
+    let mut recovered = Recovered::new(slots).keeping(keep);
     let mut visit = |table, key: &[u8], value: &[u8]| recovered.take(table, key, value);
-    let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(explain)?;
+    let opened = SledStore::open_and_visit(state, now, &mut visit).map_err(helped)?;
     let (state_dir, records) = (state.root().display(), &opened.found.records);
     tracing::info!(%state_dir, ?records, "the store is whole");
     Ok((opened, recovered))
@@ -351,7 +370,14 @@ fn callbacks() -> Option<Callbacks> {
         .ok()
 }
 
-fn default_state_dir() -> anyhow::Result<PathBuf> {
+/// The state directory: the one asked for, else the user's own.
+///
+/// # Errors
+/// None was asked for, and no home folder is known.
+pub fn state_dir(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = asked {
+        return Ok(dir.to_path_buf());
+    }
     if let Some(dir) = std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute())
     {
         return Ok(PathBuf::from(dir).join("capsule"));
@@ -370,24 +396,4 @@ fn cores() -> u32 {
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
-}
-
-/// A store's refusal with the command that helps.
-pub fn explain(error: StoreError) -> anyhow::Error {
-    let hint = error.hint();
-    let error = anyhow::Error::new(error);
-    match hint {
-        Some(hint) => error.context(Hint(hint)),
-        None => error,
-    }
-}
-
-/// A runnable command that helps; printed behind the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint(pub String);
-
-impl std::fmt::Display for Hint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod appdata;
 pub mod apps;
+pub mod backup;
 pub mod book;
 pub mod bridge;
 pub mod callback;
@@ -11,8 +12,10 @@ pub mod database;
 pub mod deploying;
 pub mod dispatcher;
 pub mod engine;
+mod failpoint;
 pub mod gateway;
 pub mod jail;
+pub mod keep;
 pub mod keeper;
 pub mod logs;
 pub mod rpc;

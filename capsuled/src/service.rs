@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use nix::poll::{PollTimeout, poll};
 use uuid::Uuid;
 
-use crate::daemon::explain;
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::store::store_id;
+use crate::telemetry::helped;
 
 /// What `capsuled keeper` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub fn keep(command: KeeperCommand) -> anyhow::Result<ExitCode> {
 /// The id of the store in `dir`. The daemon makes the store, and may be started after us.
 fn wait_for_store(dir: &Path) -> anyhow::Result<Uuid> {
     loop {
-        if let Some(uuid) = store_id(dir).map_err(explain)? {
+        if let Some(uuid) = store_id(dir).map_err(helped)? {
             return Ok(uuid);
         }
         poll(&mut [], PollTimeout::from(200_u8)).context("waiting for a store")?;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::daemon::Hint;
 use crate::store::StoreError;
+use crate::store::archive::ArchiveError;
 
 /// Log lines on stderr: text on a terminal, JSON elsewhere; `CAPSULE_LOG` filters them.
 pub fn start() {
@@ -38,8 +38,27 @@ pub fn explain(error: &anyhow::Error) -> ExitCode {
     }
     // Nobody may be there to read it.
     drop(std::io::stderr().write_all(text.as_bytes()));
-    match error.downcast_ref::<StoreError>() {
-        Some(refused) if refused.is_about_data() => ExitCode::from(EXIT_STORE),
-        Some(_) | None => ExitCode::FAILURE,
+    let of_store = error.downcast_ref().is_some_and(StoreError::is_about_data);
+    let of_archive = error.downcast_ref().is_some_and(ArchiveError::is_about_data);
+    if of_store || of_archive { ExitCode::from(EXIT_STORE) } else { ExitCode::FAILURE }
+}
+
+/// A store's refusal with the command that helps.
+pub fn helped(error: StoreError) -> anyhow::Error {
+    let hint = error.hint();
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(Hint(hint)),
+        None => error,
+    }
+}
+
+/// A runnable command that helps; printed behind the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint(pub String);
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -12,6 +12,7 @@ use capsule_core::command::Report;
 use capsule_core::id::{AttemptNumber, TaskId, Uuid};
 use capsuled::appdata::AppData;
 use capsuled::apps::{Revision, parse};
+use capsuled::backup::{Backups, Sources};
 use capsuled::book::Keeper;
 use capsuled::clock::{Clock, SystemClock};
 use capsuled::deploying::{ChildError, Children, Deployer, Running};
@@ -19,7 +20,7 @@ use capsuled::engine::{Effect, Engine, Parts, Recovered};
 use capsuled::gateway::{Gateway, StockEvent, Wanted};
 use capsuled::jail::Plan;
 use capsuled::logs::LogDir;
-use capsuled::rpc::{About, Api};
+use capsuled::rpc::{About, Api, Doors};
 use capsuled::store::{MemoryStore, SideFiles, StateDir, Store};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -79,7 +80,14 @@ impl Rig {
             tokio::spawn(play(engine.clone(), effects));
             let data = AppData::start(state.root(), Arc::new(SystemClock)).unwrap();
             let (gateway, wanted) =
-                Gateway::new(engine.clone(), data, state.root().join("secrets"));
+                Gateway::new(engine.clone(), data.clone(), state.root().join("secrets"));
+            let backups = Backups::new(Sources {
+                root: state.root().to_path_buf(),
+                store: uuid::Uuid::nil(),
+                records: Arc::new(MemoryStore::new()),
+                side: SideFiles::new(&state),
+                data,
+            });
             tokio::spawn(dispatch(wanted));
             let logs = Arc::new(LogDir::open(state.logs()).unwrap());
             let deployer =
@@ -93,7 +101,8 @@ impl Rig {
             let token = gateway.new_token("leads", 1);
             let runner = UnixListener::bind(&runners).unwrap();
             tokio::spawn(capsuled::gateway::serve(runner, gateway.clone(), ending.clone()));
-            let api = Api::new(engine, logs, about, deployer.into(), (gateway, ending.clone()));
+            let doors = Doors { gateway, backups, ending: ending.clone() };
+            let api = Api::new(engine, logs, about, deployer.into(), doors);
             let client = UnixListener::bind(&clients).unwrap();
             tokio::spawn(capsuled::rpc::serve(client, api));
             token
@@ -141,7 +150,6 @@ async fn deploy(engine: &Engine) {
         manifest: text.to_owned(),
         definitions: parsed.definitions,
         python: parsed.python,
-        schedules: parsed.schedules,
     };
     engine.deploy("leads".to_owned(), revision).await.unwrap();
     let keeper = Keeper { instance: Uuid([1; 16]), pid: 1, attribution: "cgroup".to_owned() };
@@ -162,6 +170,7 @@ async fn play(engine: Engine, mut effects: UnboundedReceiver<Effect>) {
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
             | Effect::AppsChanged
+            | Effect::Forgotten { .. }
             | Effect::Ack { .. } => continue,
         };
         if ends {

@@ -123,9 +123,17 @@ impl Home {
     /// # Panics
     /// It cannot even be executed.
     pub fn launch(&self, flags: &[&str]) -> Daemon {
+        self.launch_told(flags, &[])
+    }
+
+    /// As [`Self::launch`], with these variables in its environment.
+    ///
+    /// # Panics
+    /// It cannot even be executed.
+    pub fn launch_told(&self, flags: &[&str], variables: &[(&str, String)]) -> Daemon {
         let log = OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.command("capsuled");
-        command.arg("run").args(flags);
+        command.arg("run").args(flags).envs(variables.iter().map(|(name, value)| (name, value)));
         Daemon::spawn(command, log)
     }
 
@@ -240,7 +248,7 @@ impl Home {
     }
 
     /// The folders of attempts that the keepers noted.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.path("r/capsule")).into_iter().flatten().flatten();
         let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
         let lines = texts.filter_map(|text| {

@@ -14,16 +14,23 @@
     reason = "whatever the harness cannot do fails the test that asked for it, out loud"
 )]
 
+mod badfs;
 mod cli;
+mod clock;
 mod daemon;
 mod home;
+pub mod power;
 pub mod processes;
 pub mod python;
+mod random;
 pub mod rpc;
 pub mod trace;
 mod wait;
 
+pub use badfs::{BadDisk, Faults};
 pub use cli::{Cli, Output, Started};
+pub use clock::turned;
 pub use daemon::Daemon;
 pub use home::Home;
+pub use random::{Random, number};
 pub use wait::{PATIENCE, wait_for, wait_for_within};

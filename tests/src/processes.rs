@@ -42,6 +42,14 @@ pub fn parent(pid: i32) -> Option<i32> {
     stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The children of a process that have ended and that it has not waited for.
+pub fn zombies(of: i32) -> Vec<i32> {
+    let is_zombie = |pid: &i32| {
+        parent(*pid) == Some(of) && stat(*pid).is_some_and(|rest| rest.starts_with('Z'))
+    };
+    all().into_iter().filter(is_zombie).collect()
+}
+
 /// Bytes of memory that it holds at present.
 pub fn resident_bytes(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -15,9 +15,19 @@ use tonic::transport::{Channel, Endpoint, Error};
 /// # Panics
 /// The path cannot be an address.
 pub async fn connect(socket: &Path) -> Result<TasksClient<Channel>, Error> {
+    Ok(TasksClient::new(channel(socket).await?).max_decoding_message_size(64 << 20))
+}
+
+/// A connection for any of the daemon's services.
+///
+/// # Errors
+/// Nobody answers.
+///
+/// # Panics
+/// The path cannot be an address.
+pub async fn channel(socket: &Path) -> Result<Channel, Error> {
     let address = format!("unix://{}", socket.display());
-    let channel = Endpoint::try_from(address).unwrap().connect().await?;
-    Ok(TasksClient::new(channel).max_decoding_message_size(64 << 20))
+    Endpoint::try_from(address).unwrap().connect().await
 }
 
 /// A submit of a shell script.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use capsule_proto::v1;
 use capsule_proto::v1::daemon_client::DaemonClient;
 use capsule_proto::v1::daemon_server::{Daemon, DaemonServer};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::bench::{Bench, block_on};
 use crate::daemon::connect;
+use crate::ending;
 use crate::proc::wait_until;
 use crate::sample::{Sample, rate};
 
@@ -29,12 +31,9 @@ impl Noop {
     /// Starts it as a process of its own, like the daemon.
     pub(crate) fn start(bench: &Bench) -> anyhow::Result<Self> {
         let folder = bench.folder()?;
-        let child = bench
-            .command("capsule-bench")
-            .arg("--serve-noop")
-            .arg(folder.path().join("s"))
-            .stdin(Stdio::null())
-            .spawn()?;
+        let mut command = bench.command("capsule-bench");
+        command.arg("--serve-noop").arg(folder.path().join("s")).stdin(Stdio::null());
+        let child = ending::spawn(&mut command, Signal::SIGKILL)?;
         let noop = Self { folder, child };
         let up = wait_until(Duration::from_secs(10), || block_on(noop.client()).is_ok());
         anyhow::ensure!(up, "the service that does nothing did not start");
@@ -77,6 +76,7 @@ impl Drop for Noop {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        ending::forget(self.child.id());
     }
 }
 
@@ -145,7 +145,15 @@ impl Daemon for Nothing {
         not_here()
     }
 
+    async fn limits(&self, _: Request<v1::LimitsRequest>) -> Answer<v1::LimitsReply> {
+        not_here()
+    }
+
     async fn list_locks(&self, _: Request<v1::ListLocksRequest>) -> Answer<v1::ListLocksReply> {
+        not_here()
+    }
+
+    async fn create_backup(&self, _: Request<v1::CreateBackupRequest>) -> Answer<v1::BackupView> {
         not_here()
     }
 }

@@ -6,11 +6,11 @@ mod history;
 mod idle;
 mod million;
 mod output;
-mod process;
+pub(crate) mod process;
 mod python;
 mod restart;
 mod stop;
-mod submit;
+pub(crate) mod submit;
 
 use crate::bench::Bench;
 use crate::report::Line;
@@ -26,6 +26,11 @@ pub(crate) struct Row {
 pub(crate) const fn all() -> &'static [Row] {
     &[
         Row { name: "unary", about: "durable submits, 64 in flight", run: submit::unary },
+        Row {
+            name: "stream",
+            about: "durable submits on a stream, 64 in flight",
+            run: submit::stream,
+        },
         Row { name: "batch", about: "durable submits, 1,000 in a call", run: submit::batch },
         Row { name: "serial", about: "one durable submit", run: submit::serial },
         Row { name: "tasks", about: "process tasks end to end, 4 at once", run: process::tasks },

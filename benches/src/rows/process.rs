@@ -40,7 +40,8 @@ pub(super) fn tasks(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     ])
 }
 
-async fn run(daemon: &Daemon, count: usize, until: usize) -> anyhow::Result<f64> {
+/// Runs so many to their end, of `until` in all; gives how many a second.
+pub(crate) async fn run(daemon: &Daemon, count: usize, until: usize) -> anyhow::Result<f64> {
     let mut client = daemon.client().await?;
     let began = Instant::now();
     client.submit_many(&program("default", ["/bin/true"]), count).await?;

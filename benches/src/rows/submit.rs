@@ -40,7 +40,8 @@ pub(super) fn unary(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     ])
 }
 
-async fn flood_daemon(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
+/// Submits for a while, 64 in flight on one connection; gives how many a second were durable.
+pub(crate) async fn flood_daemon(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
     let client = daemon.client().await?;
     let submit = program(STILL, ["true"]);
     flood(IN_FLIGHT, bench.round(), || {
@@ -49,6 +50,55 @@ async fn flood_daemon(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
         async move { tasks.submit(submit).await.map(drop) }
     })
     .await
+}
+
+/// Submits on one stream, 64 of them unanswered at any time; nothing starts.
+pub(super) fn stream(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+    let daemon = Daemon::start(bench, 1)?;
+    let noop = Noop::start(bench)?;
+    let (mut ours, mut calls, mut raw) = (Sample::default(), Sample::default(), Sample::default());
+    let before = cpu(daemon.pid());
+    let mut submitted = 0.0;
+    for _ in 0..bench.rounds() {
+        let per_second = block_on(stream_to(bench, &daemon))?;
+        submitted += per_second * bench.round().as_secs_f64();
+        ours.push(per_second);
+        calls.push(block_on(noop.rate(IN_FLIGHT, bench.round()))?);
+        raw.push(block_on(log::group_commit(daemon.path(), IN_FLIGHT, bench.round()))?);
+    }
+    let used = cpu(daemon.pid()).saturating_sub(before).as_secs_f64() * 1e6 / submitted;
+    Ok(vec![
+        Line::new("durable submits, on a stream, 64 in flight", "/s", ours, "–")
+            .limit("no-op RPC, 64 in flight", calls)
+            .note(format!("raw group-commit log at 64: {raw} /s"))
+            .note(format!("daemon CPU {used:.0} µs a submit")),
+    ])
+}
+
+/// Submits for a while on one stream, 64 unanswered; gives how many a second were durable.
+pub(crate) async fn stream_to(bench: &Bench, daemon: &Daemon) -> anyhow::Result<f64> {
+    let mut client = daemon.client().await?;
+    let submit = program(STILL, ["true"]);
+    let (more, requests) = tokio::sync::mpsc::channel(IN_FLIGHT);
+    for _ in 0..IN_FLIGHT {
+        more.send(submit.clone()).await?;
+    }
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let began = Instant::now();
+    let mut results = client.tasks.submit_stream(requests).await?.into_inner();
+    let mut more = Some(more);
+    let mut done = 0;
+    while let Some(result) = results.message().await? {
+        anyhow::ensure!(result.id > 0, "a submit failed: {}", result.error);
+        done += 1;
+        if began.elapsed() >= bench.round() {
+            more = None;
+        }
+        if let Some(more) = &more {
+            more.send(submit.clone()).await?;
+        }
+    }
+    Ok(rate(done, began.elapsed()))
 }
 
 /// A thousand submits a call, one call after the other.

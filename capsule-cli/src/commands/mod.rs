@@ -189,8 +189,10 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Schedule(args) => Box::pin(args.run(context)).await,
         Verb::Queue(args) => Box::pin(args.run(context)).await,
         Verb::Lock(args) => Box::pin(args.run(context)).await,
+        Verb::Backup(verb) => Box::pin(verb.run(context)).await,
         Verb::Drain(args) => Box::pin(args.run(context)).await,
         Verb::Status => Box::pin(admin::status::run(context)).await,
+        Verb::Limits => Box::pin(admin::limits::run(context)).await,
         Verb::Version => Box::pin(admin::version::run(context)).await,
         Verb::Help(args) => args.run(context),
     }

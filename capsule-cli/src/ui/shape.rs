@@ -178,6 +178,7 @@ pub(crate) fn chunk(id: &str, chunk: &LogChunk) -> Value {
         "data": String::from_utf8_lossy(&chunk.data),
         "gap": chunk.gap,
         "cursor": text(&chunk.cursor),
+        "pruned": chunk.pruned,
     })
 }
 

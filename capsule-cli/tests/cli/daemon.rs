@@ -141,6 +141,15 @@ impl Tasks for Served {
         Ok(Response::new(self.0.lock().accept(&request)?))
     }
 
+    type SubmitStreamStream = tokio_stream::Empty<Result<SubmitResult>>;
+
+    async fn submit_stream(
+        &self,
+        _: Request<tonic::Streaming<SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>> {
+        Err(tonic::Status::unimplemented("no command asks for this"))
+    }
+
     async fn submit_batch(
         &self,
         request: Request<SubmitBatchRequest>,
@@ -384,6 +393,23 @@ impl Daemon for Served {
         Ok(Response::new(DrainReply { draining, running: 0 }))
     }
 
+    async fn limits(&self, _: Request<LimitsRequest>) -> Result<Response<LimitsReply>> {
+        let limit = |name: &str, value, unit: &str, used, flag: &str| Limit {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            text: "what it bounds".to_owned(),
+            flag: flag.to_owned(),
+            used,
+        };
+        let limits = vec![
+            limit("payload", Some(1 << 20), "bytes", None, ""),
+            limit("keep_completed", None, "ms", None, "--keep-completed"),
+            limit("tasks", Some(1_000_000), "", Some(12), ""),
+        ];
+        Ok(Response::new(LimitsReply { limits }))
+    }
+
     async fn list_queues(
         &self,
         _: Request<ListQueuesRequest>,
@@ -400,6 +426,21 @@ impl Daemon for Served {
             note: it.note,
             limit: it.limit,
             ..QueueView::default()
+        }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<CreateBackupRequest>,
+    ) -> Result<Response<BackupView>> {
+        let path = format!("/state/backups/{}.capsule", request.into_inner().name);
+        let left_out = vec!["secrets".to_owned(), "logs".to_owned()];
+        Ok(Response::new(BackupView {
+            path,
+            tasks: 3,
+            bytes: 4096,
+            left_out,
+            ..Default::default()
         }))
     }
 

@@ -251,7 +251,7 @@ pub(crate) fn chunk(stream: &str, data: &[u8]) -> LogChunk {
         time_us: 1_790_000_000_000_000,
         stream: stream.to_owned(),
         data: data.to_vec(),
-        gap: 0,
         cursor: "1:2".to_owned(),
+        ..LogChunk::default()
     }
 }

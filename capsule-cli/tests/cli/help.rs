@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 52] = [
+const VERBS: [&[&str]; 58] = [
     &[],
     &["submit"],
     &["run"],
@@ -51,8 +51,14 @@ const VERBS: [&[&str]; 52] = [
     &["lock"],
     &["lock", "list"],
     &["lock", "show"],
+    &["backup"],
+    &["backup", "create"],
+    &["backup", "list"],
+    &["backup", "verify"],
+    &["backup", "restore"],
     &["drain"],
     &["status"],
+    &["limits"],
     &["version"],
     &["help"],
     &["help", "states"],

@@ -18,6 +18,23 @@ fn with_tasks() -> Fake {
 }
 
 #[test]
+fn limits_are_told_in_units_for_people_and_in_numbers_for_programs() {
+    let fake = Fake::start();
+    let told = fake.run(&["limits"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let line = |name: &str| told.out.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("payload").contains("1 MiB"));
+    assert!(line("keep_completed").contains("none"));
+    assert!(line("keep_completed").contains("--keep-completed"));
+    assert!(line("tasks").contains("1000000") && line("tasks").contains("12"));
+    let json: serde_json::Value =
+        serde_json::from_str(&fake.run(&["limits", "--json"]).out).unwrap();
+    assert_eq!(json[0]["value"], 1 << 20);
+    assert_eq!(json[1]["value"], serde_json::Value::Null);
+    assert_eq!(json[2]["used"], 12);
+}
+
+#[test]
 fn lists_in_every_format() {
     let fake = with_tasks();
     let ended = fake.run(&["list", "--time", "iso"]);

@@ -10,7 +10,8 @@ use super::query::{self, Object};
 use super::state::checksum;
 use super::{ANSWER_MAX, AppData, DEPTH_MAX, DOCUMENT_MAX, DataError, INSERT_MAX, failed, name};
 
-const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("documents");
+pub(super) const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> =
+    TableDefinition::new("documents");
 
 /// A collection of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
-use redb::{Database, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
+use tokio::sync::oneshot;
 
 use super::{DataError, FILE_MAX, failed};
 
@@ -24,10 +25,18 @@ pub(super) struct Request {
     pub(super) run: Run,
 }
 
+/// What comes to the thread.
+pub(super) enum Message {
+    /// Something to do in the transaction of its group.
+    Do(Request),
+    /// A look at all that is committed, for as long as it is held; nothing when there is no file.
+    Read(oneshot::Sender<Result<Option<ReadTransaction>, DataError>>),
+}
+
 /// The thread's own state.
 pub(super) struct Worker {
     path: PathBuf,
-    inbox: Receiver<Request>,
+    inbox: Receiver<Message>,
     database: Option<Database>,
     /// A failed write or fsync may have left pages in memory that are not on disk, so the file is
     /// not touched again.
@@ -35,16 +44,35 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(path: PathBuf, inbox: Receiver<Request>) -> Self {
+    pub(super) fn new(path: PathBuf, inbox: Receiver<Message>) -> Self {
         Self { path, inbox, database: None, broken: None }
     }
 
     pub(super) fn run(mut self) {
         while let Ok(first) = self.inbox.recv() {
-            let mut group = vec![first];
-            group.extend(self.inbox.try_iter().take(GROUP_MAX - 1));
-            self.serve(group);
+            let (mut group, mut readers) = (Vec::new(), Vec::new());
+            let more = self.inbox.try_iter().take(GROUP_MAX - 1);
+            for message in std::iter::once(first).chain(more) {
+                match message {
+                    Message::Do(request) => group.push(request),
+                    Message::Read(reply) => readers.push(reply),
+                }
+            }
+            if !group.is_empty() {
+                self.serve(group);
+            }
+            for reply in readers {
+                // Nobody waits any more.
+                drop(reply.send(self.read()));
+            }
         }
+    }
+
+    fn read(&mut self) -> Result<Option<ReadTransaction>, DataError> {
+        if self.database.is_none() && !self.path.exists() {
+            return Ok(None);
+        }
+        self.database()?.begin_read().map(Some).map_err(failed)
     }
 
     fn serve(&mut self, group: Vec<Request>) {
@@ -79,6 +107,17 @@ impl Worker {
     }
 
     fn begin(&mut self, writes: bool) -> Result<WriteTransaction, DataError> {
+        self.database()?;
+        let size = std::fs::metadata(&self.path).map_or(0, |about| about.len());
+        if writes && size > FILE_MAX {
+            let message = format!("the app data has {size} bytes, the limit is {FILE_MAX}");
+            return Err(DataError::Full(message));
+        }
+        self.database()?.begin_write().map_err(failed)
+    }
+
+    /// The open database.
+    fn database(&mut self) -> Result<&Database, DataError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -91,13 +130,7 @@ impl Worker {
                 }
             }
         }
-        let database = self.database.as_ref().ok_or(DataError::Gone)?;
-        let size = std::fs::metadata(&self.path).map_or(0, |about| about.len());
-        if writes && size > FILE_MAX {
-            let message = format!("the app data has {size} bytes, the limit is {FILE_MAX}");
-            return Err(DataError::Full(message));
-        }
-        database.begin_write().map_err(failed)
+        self.database.as_ref().ok_or(DataError::Gone)
     }
 }
 

@@ -4,6 +4,7 @@
 //! It must not know the wire, tasks or the engine. Invariant: an answer to a write comes after its
 //! commit is on disk; one thread does all of it, so a commit carries everything that has come in.
 
+mod copy;
 mod documents;
 mod group;
 mod query;
@@ -79,7 +80,7 @@ pub enum DataError {
 /// A handle to the app data; clones are the same.
 #[derive(Clone, Debug)]
 pub struct AppData {
-    requests: SyncSender<group::Request>,
+    requests: SyncSender<group::Message>,
     clock: Arc<dyn Clock>,
     path: Arc<PathBuf>,
 }
@@ -137,7 +138,7 @@ impl AppData {
             });
             (failed, deliver)
         });
-        match self.requests.try_send(group::Request { writes, run }) {
+        match self.requests.try_send(group::Message::Do(group::Request { writes, run })) {
             Ok(()) => told.await.map_err(|_| DataError::Gone)?,
             Err(TrySendError::Full(_)) => Err(DataError::Busy(WAITING_MAX)),
             Err(TrySendError::Disconnected(_)) => Err(DataError::Gone),

@@ -4,7 +4,8 @@ use redb::{ReadableTable as _, TableDefinition};
 
 use super::{AppData, DataError, failed, name};
 
-const SCHEMAS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("schemas");
+pub(super) const SCHEMAS: TableDefinition<'_, (&str, &str, &str), &[u8]> =
+    TableDefinition::new("schemas");
 
 /// For whom a schema holds: a word, and an id where the word needs one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,10 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use super::{AppData, DataError, ENTRY_MAX, HISTORY_MAX, failed, name};
 use crate::text::bounded;
 
-const SESSIONS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("sessions");
-const HISTORY: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("history");
+pub(super) const SESSIONS: TableDefinition<'_, (&str, &str), &[u8]> =
+    TableDefinition::new("sessions");
+pub(super) const HISTORY: TableDefinition<'_, (&str, &str, u64), &[u8]> =
+    TableDefinition::new("history");
 
 /// Bytes of the last message in a summary.
 const LAST_MAX: usize = 120;

@@ -10,6 +10,7 @@ mod definition;
 mod diff;
 mod manifest;
 mod python;
+mod rlimits;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub use self::call::{By, CallError};
 pub use self::command::CommandLine;
 pub use self::definition::{Kind, Runner};
 pub use self::diff::diff;
-pub use self::manifest::ManifestError;
+pub use self::manifest::{MANIFEST_MAX, ManifestError};
 pub use self::python::{
     AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
 };
@@ -156,8 +157,9 @@ pub enum ParseError {
 /// The first thing that is wrong, with its place.
 pub fn parse(text: &str) -> Result<Parsed, ParseError> {
     if text.starts_with('{') {
-        let python::Described { app, definitions, python } = python::read(text)?;
-        let (schedules, python) = (Vec::new(), Some(Arc::new(python)));
+        let python::Described { app, definitions, mut python, planned } = python::read(text)?;
+        let schedules = schedules::beside(planned, &definitions, &mut python.schedules)?;
+        let python = Some(Arc::new(python));
         return Ok(Parsed { app, definitions, schedules, python });
     }
     Ok(manifest::parse(text)?)

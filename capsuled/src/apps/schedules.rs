@@ -1,4 +1,4 @@
-//! `[schedules.NAME]` of a manifest.
+//! `[schedules.NAME]` of a manifest, or of the file beside an app of the SDK.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use capsule_core::time::{Span, Timestamp};
 use serde::Deserialize;
 
 use super::manifest::ManifestError;
-use super::{Definition, Given};
+use super::{AppSchedule, Definition, Given, Kind};
 use crate::schedule::{CatchUp, Counted, EVERY_MIN, JITTER_MAX, Overlap, Policy, Rule};
 
 /// A schedule of a manifest.
@@ -47,10 +47,11 @@ impl Planned {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    #[serde(default)]
     task: String,
     cron: Option<String>,
     every: Option<String>,
-    at: Option<toml::value::Datetime>,
+    at: Option<toml::Value>,
     #[serde(default)]
     tz: String,
     #[serde(default)]
@@ -59,8 +60,8 @@ struct Table {
     overlap_counts: Option<String>,
     catch_up: Option<String>,
     jitter: Option<String>,
-    start: Option<toml::value::Datetime>,
-    end: Option<toml::value::Datetime>,
+    start: Option<toml::Value>,
+    end: Option<toml::Value>,
     limit: Option<u32>,
     pause_after_failures: Option<u32>,
 }
@@ -95,12 +96,23 @@ impl Place<'_> {
     fn time(
         &self,
         option: &str,
-        at: Option<toml::value::Datetime>,
+        at: Option<toml::Value>,
     ) -> Result<Option<Timestamp>, ManifestError> {
-        let Some(at) = at else { return Ok(None) };
-        let read = at.to_string().parse::<jiff::Timestamp>();
+        let at = match at {
+            None => return Ok(None),
+            // A file beside an app of the SDK came here as JSON.
+            Some(toml::Value::String(at)) => at,
+            Some(at) => at.to_string(),
+        };
+        let read = at.parse::<jiff::Timestamp>();
         let wrong = |_| self.wrong(option, format!("{at} needs a zone, as {at}Z"));
         read.map(|at| Some(Timestamp(at.as_microsecond()))).map_err(wrong)
+    }
+
+    fn table(&self, table: toml::Value) -> Result<Table, ManifestError> {
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| self.wrong("table", error.to_string().trim()))
     }
 }
 
@@ -110,6 +122,47 @@ pub(super) fn read(
     definitions: &BTreeMap<String, Arc<Definition>>,
 ) -> Result<Vec<Planned>, ManifestError> {
     tables.into_iter().map(|(name, table)| planned(&name, table, definitions)).collect()
+}
+
+/// Reads the tables of the file beside an app of the SDK: the one of a handler's name says what goes
+/// for its fires, any other is as in a manifest.
+pub(super) fn beside(
+    tables: toml::Table,
+    definitions: &BTreeMap<String, Arc<Definition>>,
+    handlers: &mut [AppSchedule],
+) -> Result<Vec<Planned>, ManifestError> {
+    let mut all = Vec::new();
+    for (name, table) in tables {
+        match handlers.iter_mut().find(|it| it.name == name) {
+            Some(handler) => of_handler(handler, table)?,
+            None => all.push(planned(&name, table, definitions)?),
+        }
+    }
+    Ok(all)
+}
+
+fn of_handler(handler: &mut AppSchedule, table: toml::Value) -> Result<(), ManifestError> {
+    let place = Place(&handler.name);
+    let table = place.table(table)?;
+    let in_code = [
+        ("task", !table.task.is_empty()),
+        ("cron", table.cron.is_some()),
+        ("every", table.every.is_some()),
+        ("at", table.at.is_some()),
+        ("args", !table.args.is_empty()),
+    ];
+    if let Some((option, _)) = in_code.into_iter().find(|(_, given)| *given) {
+        return Err(place.wrong(option, "the app's code says when its handler runs"));
+    }
+    let rule = Rule::parse(&handler.cron, &table.tz, &handler.name, Timestamp(0));
+    let rule = rule.map_err(|error| place.wrong("tz", error))?;
+    if !table.tz.is_empty() && rule.cron().is_none() {
+        return Err(place.wrong("tz", "only a cron has a zone"));
+    }
+    let tz = table.tz.clone();
+    let policy = policy(&place, table)?;
+    (handler.tz, handler.policy) = (tz, policy);
+    Ok(())
 }
 
 fn planned(
@@ -122,11 +175,13 @@ fn planned(
     if title.parse::<u64>().is_ok() {
         return Err(place.wrong("name", "a number is no name of a schedule, it is an id"));
     }
-    let table: Table = table
-        .try_into()
-        .map_err(|error: toml::de::Error| place.wrong("table", error.to_string().trim()))?;
-    let Some(definition) = definitions.get(&table.task) else {
-        return Err(place.wrong("task", format!("there is no [tasks.{}]", table.task)));
+    let table = place.table(table)?;
+    if table.task.is_empty() {
+        return Err(place.wrong("task", "it is missing"));
+    }
+    let is_task = |it: &&Arc<Definition>| it.kind == Kind::Task;
+    let Some(definition) = definitions.get(&table.task).filter(is_task) else {
+        return Err(place.wrong("task", format!("there is no task {}", table.task)));
     };
     let payload = serde_json::to_string(&table.args).map_err(|error| place.wrong("args", error))?;
     let arguments = Given { payload, ..Given::default() };
@@ -166,7 +221,7 @@ fn when(place: &Place<'_>, table: &Table) -> Result<When, ManifestError> {
         }
         return Ok(When::Every(every));
     }
-    let at = place.time("at", table.at)?;
+    let at = place.time("at", table.at.clone())?;
     at.map(When::At).ok_or_else(|| place.wrong("at", "it is missing"))
 }
 
@@ -234,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, said) in [
-            ("task = \"sink\"\ncron = \"* * * * *\"", "task: there is no [tasks.sink]"),
+            ("task = \"sink\"\ncron = \"* * * * *\"", "task: there is no task sink"),
             ("task = \"sync\"\ncron = \"* * * * *\"", "args: sync needs --owner"),
             (
                 "task = \"sync\"\nargs = { owner = \"a\", limit = \"x\" }\nevery = \"5m\"",

@@ -34,6 +34,8 @@ pub enum GateKind {
     Definition,
     /// Its queue is paused.
     Paused,
+    /// Processes of its own former attempt still end.
+    Ending,
     /// Its lock is held.
     Lock,
     /// Its queue or its task name runs as many as it may.
@@ -58,6 +60,7 @@ impl GateKind {
             Self::Dependency => "dependency",
             Self::Definition => "definition_changed",
             Self::Paused => "paused",
+            Self::Ending => "ending",
             Self::Lock => "lock",
             Self::Limit => "limit",
             Self::Slot => "slot",
@@ -111,6 +114,10 @@ impl Book {
         }
         if let Some(why) = self.unfit.get(&task.id) {
             gates.push(Gate::new(GateKind::Definition, why.clone()));
+        }
+        if self.lingering.contains_key(&task.id) {
+            let text = "processes of its former attempt still end";
+            gates.push(Gate::new(GateKind::Ending, text));
         }
         self.queue_gates(entry, &mut gates);
         self.lock_gate(task.id, entry, now, &mut gates);

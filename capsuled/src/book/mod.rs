@@ -6,6 +6,7 @@
 
 mod ahead;
 mod counts;
+mod ended;
 mod entries;
 mod filter;
 mod gates;
@@ -29,6 +30,7 @@ use crate::schedule::Schedules;
 use self::ahead::Pace;
 pub use self::counts::Counts;
 use self::counts::Unfinished;
+pub use self::ended::{ENDED_MAX, Ended, Keep, LAST_KEPT};
 pub use self::entries::{Entries, Entry, Text, Texts};
 pub use self::filter::Filter;
 pub use self::gates::{Gate, GateKind};
@@ -90,6 +92,10 @@ pub struct Book {
     submitted: Sets<TaskId>,
     live: Live,
     pace: Pace,
+    /// Ended tasks by their end.
+    pub ended: Ended,
+    /// The last id given to a task or schedule, as of the last commit.
+    pub last_id: TaskId,
 }
 
 /// Settings of a queue; a queue without any is open and has no limit.
@@ -145,6 +151,7 @@ impl Book {
             (Some(task), None) => drop(self.entries.remove(task.id)),
             (None, None) => {}
         }
+        self.note_end(before, after);
     }
 
     fn put_in(&mut self, task: &Task, entry: Entry, shares: bool) {

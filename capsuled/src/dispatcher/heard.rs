@@ -12,6 +12,7 @@ use super::report::{Raised, micros};
 use super::{Dispatcher, names, plan, report};
 use crate::apps::Runner;
 use crate::engine::{Engine, EngineError, RESULT_MAX};
+use crate::failpoint;
 use crate::keeper::wire::{self, Report};
 use crate::logs::{LogReader, Stream};
 use crate::runner::process;
@@ -28,6 +29,7 @@ impl Dispatcher {
         }
         match report {
             Report::Started(started) => {
+                failpoint::pass("after-spawn");
                 let (task, attempt) = names(started.key);
                 let pid = u32::try_from(started.pid).unwrap_or(0);
                 let at = Timestamp(micros(started.started_us));
@@ -53,6 +55,7 @@ impl Dispatcher {
     }
 
     pub(super) fn ended(&self, ended: &wire::Ended) -> Result<(), EngineError> {
+        failpoint::pass("after-exit");
         let (task, attempt) = names(ended.key);
         let mut ending = report::ended(ended);
         if matches!(ending.verdict, Verdict::Completed | Verdict::Stopped(_)) {

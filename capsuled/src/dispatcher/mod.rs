@@ -43,6 +43,7 @@ use self::turns::Turns;
 use crate::book::Keeper;
 use crate::callback::Callbacks;
 use crate::engine::{Effect, Engine, EngineError, KnownAttempt};
+use crate::failpoint;
 use crate::jail::Plan;
 use crate::keeper::wire::{self, Command};
 use crate::logs::LogDir;
@@ -110,6 +111,7 @@ impl Dispatcher {
             stock: StockRunners::new(parts.stock, with(), python()),
             forks: Forks::new(with(), python()),
             turns: Turns::new(self.slots),
+            swept: false,
         };
         let mut pause = AGAIN;
         loop {
@@ -190,7 +192,7 @@ impl Dispatcher {
         for ended in items.into_iter().filter_map(|item| item.ended) {
             self.ended(&ended)?;
         }
-        shared.reconcile()?;
+        shared.settled(&self.surroundings, &self.engine)?;
         shared.forks.connected(&welcome);
         let mut batch = Vec::new();
         loop {
@@ -268,7 +270,9 @@ impl Dispatcher {
                     why: why.into(),
                 }));
             }
-            Effect::Ack { task, attempt } => {
+            Effect::Ack { task, attempt, written } => {
+                failpoint::pass("before-ack");
+                self.logs.ended(task.0, attempt.0, written);
                 if !shared.ack(task, attempt) {
                     self.surroundings.clear(task, attempt);
                     link.send(Command::Ack(key(task, attempt)));
@@ -285,6 +289,7 @@ impl Dispatcher {
                     callbacks.tell(url, report::told(&task));
                 }
             }
+            Effect::Forgotten { task, first, last } => self.logs.forget(task.0, first.0..=last.0),
             Effect::AppsChanged => shared.reconcile()?,
         }
         Ok(())

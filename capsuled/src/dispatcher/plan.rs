@@ -202,6 +202,24 @@ impl Surroundings {
         if bytes.len() > RESULT_MAX { Err(ResultRefusal::TooLarge) } else { Ok(Some(bytes)) }
     }
 
+    /// Takes the files of attempts away that are over, and whose end nobody told: their keeper died.
+    pub(super) fn sweep(&self, engine: &Engine) {
+        for file in fs::read_dir(&self.work).into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let mut parts = name.to_str().unwrap_or_default().split('.');
+            let task = parts.next().and_then(|part| part.parse().ok()).map(TaskId);
+            let attempt = parts.next().and_then(|part| part.parse().ok()).map(AttemptNumber);
+            let (Some(task), Some(attempt)) = (task, attempt) else { continue };
+            let over = engine.task(task).is_ok_and(|task| {
+                let lease = task.as_ref().and_then(|task| task.state.lease());
+                lease.is_none_or(|lease| lease.attempt > attempt)
+            });
+            if over && let Err(error) = remove(&file.path()) {
+                tracing::warn!(path = %file.path().display(), %error, "a work file stays behind");
+            }
+        }
+    }
+
     /// Takes the attempt's files away.
     pub(super) fn clear(&self, task: TaskId, attempt: AttemptNumber) {
         let token = token_file(&self.work, task, attempt);

@@ -6,6 +6,7 @@ use capsule_core::id::{AttemptNumber, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Span;
 
+use super::Surroundings;
 use super::forks::{self, Forks};
 use super::hosts::{self, HostParts, Hosts};
 use super::plan::{self, PlanError};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) stock: StockRunners,
     pub(super) forks: Forks,
     pub(super) turns: Turns<Arc<Task>>,
+    /// What former daemons left in the folder of attempts was looked at.
+    pub(super) swept: bool,
 }
 
 /// What [`Shared::next`] gives.
@@ -42,6 +45,18 @@ pub(super) enum Happening {
 }
 
 impl Shared {
+    /// The engine knows which attempts there are.
+    pub(super) fn settled(
+        &mut self,
+        surroundings: &Surroundings,
+        engine: &Engine,
+    ) -> Result<(), EngineError> {
+        if !std::mem::replace(&mut self.swept, true) {
+            surroundings.sweep(engine);
+        }
+        self.reconcile()
+    }
+
     /// The next thing to be handled. Nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Happening {
         tokio::select! {

@@ -41,8 +41,13 @@ impl<T: Clone> Turns<T> {
         self.busy = live.collect();
     }
 
-    /// Gives an attempt a slot; false when it has to wait for one.
+    /// Gives an attempt a slot; false when it has to wait for one, or was asked for already.
     pub(super) fn take(&mut self, key: Key, task: &T) -> bool {
+        // After a broken connection a claim may come twice. A second turn could come when the
+        // first is over and acknowledged, and the attempt would run again.
+        if self.busy.contains(&key) || self.waiting.iter().any(|(_, known, _)| *known == key) {
+            return false;
+        }
         let free = self.busy.len() < self.slots;
         if free {
             self.busy.insert(key);
@@ -134,6 +139,18 @@ mod tests {
 
     fn next(turns: &mut Turns<()>) -> Option<u64> {
         turns.next().map(|((task, _), ())| task.0)
+    }
+
+    #[test]
+    fn a_claim_that_comes_twice_has_one_turn() {
+        let mut turns = Turns::new(1);
+        turns.begin([key(9)].into_iter());
+        assert!(!turns.take(key(1), &()) && !turns.take(key(1), &()));
+        turns.leave(key(9));
+        assert_eq!(next(&mut turns), Some(1));
+        assert!(!turns.take(key(1), &()), "it has its slot");
+        turns.leave(key(1));
+        assert_eq!(next(&mut turns), None);
     }
 
     #[test]

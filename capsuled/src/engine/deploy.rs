@@ -15,6 +15,9 @@ use crate::apps::{Apps, Parsed, Revision, parse};
 use crate::store::{Change, KeyRange, SideKind, Store, Table};
 use crate::work::Work;
 
+/// The most apps.
+pub const APPS_MAX: usize = 1000;
+
 /// A piece of a manifest's text: well within a record.
 const PIECE: usize = 3 << 10;
 

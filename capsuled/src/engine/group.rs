@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
 use capsule_core::event::Event;
-use capsule_core::id::{ScheduleId, Seq, TaskId};
+use capsule_core::id::{AttemptNumber, ScheduleId, Seq, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use capsule_core::{Rejected, decide, evolve};
@@ -17,9 +17,11 @@ use super::feed::Changed;
 use super::feed::post::Delivery;
 use super::records;
 use super::request::{Acted, Effect, Refusal};
+use super::retention::Retention;
 use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
+use crate::failpoint;
 use crate::schedule::TickKey;
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
@@ -34,6 +36,7 @@ pub(super) struct Carry {
     pub(super) warm: HashMap<TaskId, Arc<Task>>,
     /// So many are claimed that wait for a slot.
     pub(super) ahead: u32,
+    pub(super) retention: Retention,
 }
 
 /// Tasks kept warm at the most: about 20 MiB.
@@ -213,6 +216,12 @@ impl<'a> Group<'a> {
 
     fn keep_attempt(&mut self, id: TaskId, attempt: &AttemptRecord) {
         self.changes.push(records::put_attempt(id, attempt));
+        let old = attempt.number.0.saturating_sub(records::ATTEMPTS_KEPT);
+        if old > 0 {
+            let old = AttemptNumber(old);
+            self.changes.push(records::delete_attempt(id, old));
+            self.effects.push(Effect::Forgotten { task: id, first: old, last: old });
+        }
     }
 
     /// Notes a change of a record that is not a task's.
@@ -238,7 +247,8 @@ impl<'a> Group<'a> {
     pub(super) fn bury(&mut self, task: &Task) {
         self.carry.seq.0 += 1;
         self.book.apply(Some(task), None);
-        self.changes.extend(records::bury(task, self.now));
+        self.put_stone(task.id, task.status());
+        self.changes.extend(records::bury(task));
         self.staged.insert(task.id, None);
         let seq = self.carry.seq;
         self.feed.push(Changed { seq, task: task.id, status: None, at: self.now });
@@ -287,10 +297,12 @@ impl<'a> Group<'a> {
         let units = units.into_iter().map(|(_, unit)| unit).collect();
         self.changes.extend(puts.into_values());
         self.carry.ahead = self.book.ahead();
+        self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
         for batch in batches(single, units, self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
+        failpoint::pass("before-effects");
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
             self.effects.push(Effect::AppsChanged);
@@ -301,6 +313,7 @@ impl<'a> Group<'a> {
             // The dispatcher ends before the engine only in a shutdown.
             drop(effects.send(effect));
         }
+        failpoint::pass("before-reply");
         self.shared.feed.publish(&self.feed);
         self.shared.post.hand_out(answers);
         for act in self.afterwards {

@@ -9,10 +9,10 @@ mod deploy;
 mod disk;
 mod feed;
 mod group;
-mod patience;
 mod records;
 mod recover;
 mod request;
+mod retention;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -29,21 +29,27 @@ use capsule_core::time::{Span, Timestamp};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::deploy::APPS_MAX;
 use self::disk::Disk;
+pub use self::disk::FLOOR as DISK_FLOOR;
 use self::feed::post::Post;
 pub use self::feed::{Changed, Cursor, Feed, Lagged, RING};
-pub use self::records::{Tombstone, attempts, keep_ids, task, tombstone};
+pub use self::records::{
+    ATTEMPTS_KEPT, Tombstone, attempts, keep_ids, oldest_attempt, task, tombstone,
+};
 pub use self::recover::Recovered;
 pub use self::request::{
     Acted, Effect, EngineError, How, KnownAttempt, NewTask, QueueChange, Refusal, SubmitError,
     Submitted,
 };
 use self::request::{Reply, Request};
+pub use self::retention::{STONES_KEPT, STONES_MAX};
 pub use self::ticks::{
-    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+    Added, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX, ScheduleChange, ScheduleError,
+    TickRow,
 };
 use crate::apps::{Apps, Revision};
-use crate::book::{Book, Keeper, Queue};
+use crate::book::{Book, Keep, Keeper, Queue};
 use crate::clock::Clock;
 use crate::store::{SideFiles, SideKind, Store};
 
@@ -53,12 +59,14 @@ pub const PAYLOAD_MAX: usize = 1 << 20;
 pub const RESULT_MAX: usize = 1 << 20;
 /// The most unfinished tasks.
 pub const TASKS_MAX: u64 = 1_000_000;
+/// The most queues with settings of their own.
+pub const QUEUES_MAX: usize = 1000;
 /// How long after its end a task still stands for its idempotency key.
 pub const KEY_KEPT: Span = Span::from_secs(86_400);
 /// The reason in [`Book::degraded`] that also refuses submits.
 pub const DISK: &str = "disk";
 /// Requests that may wait for the engine: more than all clients' streams together may hold.
-const WAITING_MAX: usize = 16_384;
+pub const WAITING_MAX: usize = 16_384;
 
 /// What the engine thread and its readers share.
 #[derive(Debug)]
@@ -73,6 +81,7 @@ struct Shared {
     post: Post,
     /// Names this boot of the machine.
     boot_id: String,
+    keep: Keep,
 }
 
 /// A handle to the engine; clones are the same engine.
@@ -113,6 +122,7 @@ impl Engine {
     ) -> Result<(Self, EngineThread, mpsc::UnboundedReceiver<Effect>), EngineError> {
         let Parts { store, side, clock, recovered, boot_id, state_dir } = parts;
         let (book, carry) = recovered.finish(&*store)?;
+        retention::sweep_side_files(&side, &book);
         let feed = Feed::new(carry.seq);
         let shared = Arc::new(Shared {
             apps: RwLock::new(Arc::new(book.apps.clone())),
@@ -123,6 +133,7 @@ impl Engine {
             feed,
             post: Post::default(),
             boot_id,
+            keep: carry.retention.keep,
         });
         let (requests, inbox) = sync_channel(WAITING_MAX);
         let (effects, done) = mpsc::unbounded_channel();
@@ -334,6 +345,11 @@ impl Engine {
     /// The clock.
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// How long ended tasks are kept.
+    pub fn keep(&self) -> Keep {
+        self.shared.keep
     }
 
     /// The live feed.

@@ -11,6 +11,10 @@ use minicbor::{Decode, Encode};
 use super::EngineError;
 use crate::store::{Batch, Change, KeyRange, Store, StoreError, Table};
 
+/// The most attempts of one task that are kept, besides its last; the most that retries make, twice.
+/// Only retries by hand and many restarts make more.
+pub const ATTEMPTS_KEPT: u32 = 200;
+
 /// What remains of a task that was removed or pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -33,17 +37,26 @@ pub(super) fn put_attempt(task: TaskId, attempt: &AttemptRecord) -> Change {
     Change::put(Table::Attempt, attempt_key(task, attempt.number), encode(attempt))
 }
 
-/// Leaves a tombstone where a task was, and takes its attempts away.
-pub(super) fn bury(task: &Task, removed: Timestamp) -> Vec<Change> {
-    let stone = Tombstone { status: task.status(), removed };
-    let mut changes = vec![
-        Change::delete(Table::Task, task.id.0.to_be_bytes()),
-        Change::put(Table::Tombstone, task.id.0.to_be_bytes(), encode(&stone)),
-    ];
-    for number in 1..task.attempts.0 {
-        changes.push(Change::delete(Table::Attempt, attempt_key(task.id, AttemptNumber(number))));
-    }
-    changes
+/// Takes a task and its attempts away.
+pub(super) fn bury(task: &Task) -> impl Iterator<Item = Change> {
+    let id = task.id;
+    let attempts = stored_attempts(task).map(move |number| delete_attempt(id, number));
+    std::iter::once(Change::delete(Table::Task, id.0.to_be_bytes())).chain(attempts)
+}
+
+/// The attempts of a task that have records of their own.
+pub(super) fn stored_attempts(task: &Task) -> impl Iterator<Item = AttemptNumber> + use<> {
+    (oldest_attempt(task.attempts).0..task.attempts.0).map(AttemptNumber)
+}
+
+/// The oldest attempt of which anything is kept when this one is the last.
+pub fn oldest_attempt(last: AttemptNumber) -> AttemptNumber {
+    AttemptNumber(last.0.saturating_sub(ATTEMPTS_KEPT).max(1))
+}
+
+/// Takes an attempt away.
+pub(super) fn delete_attempt(task: TaskId, attempt: AttemptNumber) -> Change {
+    Change::delete(Table::Attempt, attempt_key(task, attempt))
 }
 
 /// A record in the form that the store keeps: CBOR (RFC 8949), fields by number.
@@ -98,12 +111,20 @@ pub fn keep_ids(store: &dyn Store, durable_to: u64) -> Result<(), StoreError> {
     store.commit(&Batch { changes, high_water: store.high_water() + 1 })
 }
 
+/// Keeps every id up to this one from being given again.
+pub(super) fn put_id_floor(last: TaskId) -> Change {
+    Change::put(Table::Meta, ID_FLOOR, last.0.to_be_bytes())
+}
+
 /// The highest id that may not be given although nothing is known of it.
 pub(super) fn id_floor(store: &dyn Store) -> Result<u64, StoreError> {
     Ok(store.get(Table::Meta, ID_FLOOR)?.map_or(0, |bytes| number(&bytes)))
 }
 
-fn decode<T: for<'a> Decode<'a, ()>>(id: TaskId, bytes: &[u8]) -> Result<T, EngineError> {
+pub(super) fn decode<T: for<'a> Decode<'a, ()>>(
+    id: TaskId,
+    bytes: &[u8],
+) -> Result<T, EngineError> {
     minicbor::decode(bytes).map_err(|_| EngineError::Record(id))
 }
 

@@ -6,15 +6,16 @@ use std::ops::ControlFlow;
 
 use capsule_core::attempt::{Loss, Verdict};
 use capsule_core::command::Command;
-use capsule_core::id::{ScheduleId, Seq, TaskId};
-use capsule_core::task::{State, Task};
+use capsule_core::id::{AttemptNumber, ScheduleId, Seq, TaskId};
+use capsule_core::task::{CancelRequest, State, Status, Task};
 use capsule_core::time::Span;
 
 use super::committer::lost_report;
 use super::group::{Carry, Group};
 use super::request::{Effect, KnownAttempt};
+use super::retention::Retention;
 use super::{EngineError, records};
-use crate::book::{Book, Keeper, Queue};
+use crate::book::{Book, Keep, Keeper, Queue};
 use crate::store::{Change, KeyRange, Store, Table};
 
 const BOOT: &[u8] = b"boot";
@@ -25,13 +26,23 @@ const BOOT: &[u8] = b"boot";
 pub struct Recovered {
     book: Book,
     last_id: u64,
+    retention: Retention,
     failed: Option<EngineError>,
 }
 
 impl Recovered {
     /// Nothing, for so many slots.
     pub fn new(slots: u32) -> Self {
-        Self { book: Book::new(slots), last_id: 0, failed: None }
+        let mut book = Book::new(slots);
+        book.unsettle_ended();
+        Self { book, last_id: 0, retention: Retention::default(), failed: None }
+    }
+
+    /// Keeps ended tasks as this says.
+    #[must_use]
+    pub fn keeping(mut self, keep: Keep) -> Self {
+        self.retention.keep = keep;
+        self
     }
 
     /// Takes in one record; of which table decides what it means.
@@ -51,7 +62,14 @@ impl Recovered {
                     self.book.queues.insert(name.to_owned(), queue);
                 }
             }
-            Table::Tombstone => self.last_id = self.last_id.max(records::number(key)),
+            Table::Tombstone => {
+                let id = TaskId(records::number(key));
+                self.last_id = self.last_id.max(id.0);
+                match records::decode(id, value) {
+                    Ok(stone) => self.retention.stones.found(id, &stone),
+                    Err(error) => self.failed = Some(error),
+                }
+            }
             Table::Schedule => {
                 let id = records::number(key);
                 self.last_id = self.last_id.max(id);
@@ -86,7 +104,7 @@ impl Recovered {
 
     /// The book, once the apps are known too.
     pub(super) fn finish(self, store: &dyn Store) -> Result<(Book, Carry), EngineError> {
-        let Self { mut book, last_id, failed } = self;
+        let Self { mut book, last_id, mut retention, failed } = self;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -97,17 +115,47 @@ impl Recovered {
             book.definitions_changed(&app);
         }
         book.count_shared();
+        book.settle_ended();
+        book.last_id = TaskId(last_id);
+        retention.stones.sort();
         let carry = Carry {
             seq: Seq(store.high_water()),
             last_id: TaskId(last_id),
             warm: HashMap::new(),
             ahead: 0,
+            retention,
         };
         Ok((book, carry))
     }
 }
 
 impl Group<'_> {
+    /// Makes good what a crash left of a group of several batches: a task may have ended durably
+    /// while those that waited for it were not told.
+    pub(super) fn tell_all_dependants(&mut self) -> Result<(), EngineError> {
+        let entries = self.book.entries.iter();
+        let waiting: Vec<TaskId> = entries
+            .filter(|(_, entry)| entry.dependencies > 0 && !entry.status.is_ended())
+            .map(|(id, _)| id)
+            .collect();
+        for id in waiting {
+            let Some(task) = self.load(id)? else { continue };
+            for dependency in &task.spec.after {
+                let other = dependency.task;
+                let status = match self.book.entries.get(&other) {
+                    Some(entry) => entry.status,
+                    None => records::tombstone(&*self.shared.store, other)?
+                        .map_or(Status::Cancelled, |stone| stone.status),
+                };
+                if status.is_ended() {
+                    // What ends it at one dependency makes it deaf to the others.
+                    drop(self.ask(id, &Command::DependencyEnded { task: other, status })?);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Settles every live attempt of the store with what the keeper has.
     pub(super) fn keeper_up(
         &mut self,
@@ -131,7 +179,9 @@ impl Group<'_> {
                 Some(known) => self.adopt(&task, *known)?,
                 None if lease.keeper == keeper.instance => {
                     // The same keeper does not know it: it was never asked to start.
+                    let cancel = task.state.cancel().cloned();
                     self.effects.push(Effect::Spawn(task));
+                    self.say_again(id, lease.attempt, cancel.as_ref());
                 }
                 None => {
                     let loss = if rebooted { Loss::Reboot } else { Loss::KeeperDied };
@@ -169,12 +219,17 @@ impl Group<'_> {
             let start = Command::Start { attempt: known.attempt, pid: known.pid };
             drop(self.ask_at(task.id, &start, known.started)?);
         }
-        if let Some(cancel) = task.state.cancel().filter(|_| !known.ended) {
-            let left = cancel.at.plus(cancel.grace).since(self.now);
-            let (task, attempt) = (task.id, known.attempt);
-            self.effects.push(Effect::Stop { task, attempt, grace: left, drain: false });
-        }
+        let cancel = task.state.cancel().filter(|_| !known.ended);
+        self.say_again(task.id, known.attempt, cancel);
         Ok(())
+    }
+
+    /// Says a cancel that may not have been said, with what is left of its grace.
+    fn say_again(&mut self, task: TaskId, attempt: AttemptNumber, cancel: Option<&CancelRequest>) {
+        if let Some(cancel) = cancel {
+            let grace = cancel.at.plus(cancel.grace).since(self.now);
+            self.effects.push(Effect::Stop { task, attempt, grace, drain: false });
+        }
     }
 
     /// An attempt that no task of the store has as its live one. A verdict of it is stale and is

@@ -135,6 +135,9 @@ pub enum SubmitError {
     /// The queue holds as many tasks as it may.
     #[error("the store holds {0} unfinished tasks, the limit is {limit}", limit = super::TASKS_MAX)]
     QueueFull(u64),
+    /// There are as many schedules as there may be.
+    #[error("there are {0} schedules, the limit is {limit}", limit = super::SCHEDULES_MAX)]
+    SchedulesFull(usize),
     /// The payload is over its bound.
     #[error("the payload has {0} bytes, the limit is {limit}", limit = super::PAYLOAD_MAX)]
     PayloadTooLarge(usize),
@@ -166,6 +169,9 @@ pub enum Refusal {
     /// Processes of its last attempt still live.
     #[error("processes of its last attempt are still ending")]
     Lingers,
+    /// Nothing can be made durable.
+    #[error("the file system of the state directory is read-only, so nothing can be changed")]
+    ReadOnly,
 }
 
 /// An attempt that the keeper has.
@@ -238,6 +244,17 @@ pub enum Effect {
         task: TaskId,
         /// Which attempt.
         attempt: AttemptNumber,
+        /// Bytes that it wrote to its outputs.
+        written: u64,
+    },
+    /// These attempts are forgotten, from the first to the last.
+    Forgotten {
+        /// Of which task.
+        task: TaskId,
+        /// The first.
+        first: AttemptNumber,
+        /// The last.
+        last: AttemptNumber,
     },
 }
 
@@ -251,7 +268,7 @@ pub enum EngineError {
     #[error("the daemon is busy: {0} requests wait")]
     Busy(usize),
     /// The store failed.
-    #[error("reading the store")]
+    #[error("using the store")]
     Store(#[from] StoreError),
     /// The thread cannot be started.
     #[error("starting the engine's thread")]

@@ -192,6 +192,8 @@ fn submit_refused(error: &SubmitError) -> Status {
             Status::already_exists(text)
         }
         SubmitError::NoDependency(_) => Status::not_found(text),
-        SubmitError::QueueFull(_) | SubmitError::Degraded(_) => Status::resource_exhausted(text),
+        SubmitError::QueueFull(_) | SubmitError::SchedulesFull(_) | SubmitError::Degraded(_) => {
+            Status::resource_exhausted(text)
+        }
     }
 }

@@ -9,18 +9,20 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::LogError;
 use super::format::{file_name, parse_file_name, shard_name};
+use super::ledger::Ledger;
 
 /// The logs folder.
 #[derive(Debug)]
 pub struct LogDir {
     path: PathBuf,
     file: File,
+    pub(super) ledger: Ledger,
 }
 
 /// The files of one attempt.
@@ -53,7 +55,7 @@ impl LogDir {
             .custom_flags(flags.bits())
             .open(&path)
             .map_err(LogError::io("opening", name()))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, ledger: Ledger::default() })
     }
 
     /// A descriptor of the folder, for the writer.
@@ -62,24 +64,40 @@ impl LogDir {
         Ok(copy.map_err(LogError::io("opening", self.path.display().to_string()))?.into())
     }
 
-    /// Removes the log of an attempt that has ended. It is no error if there is none.
-    pub fn remove(&self, task: u64, attempt: u32) -> Result<(), LogError> {
-        let name = shard_name(task);
-        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let shard = match openat(&self.file, name.as_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(()),
-            opened => opened.map_err(|error| LogError::io("opening", &name)(error.into()))?,
-        };
+    /// Removes the log of an attempt that has ended; gives the bytes that its files had. It is no
+    /// error if there is none.
+    pub fn remove(&self, task: u64, attempt: u32) -> Result<u64, LogError> {
+        let Some(shard) = self.open_shard(task)? else { return Ok(0) };
+        let mut bytes = 0;
         for generation in 0..=2 {
             let name = file_name(task, attempt, generation);
+            let size = length(&shard, &name)?;
             match unlinkat(&shard, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
+                Ok(()) => bytes += size,
+                Err(Errno::ENOENT) => {}
                 Err(error) => return Err(LogError::io("removing", name)(error.into())),
             }
         }
+        let name = shard_name(task);
         match unlinkat(&self.file, name.as_str(), UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(bytes),
             Err(error) => Err(LogError::io("removing", name)(error.into())),
+        }
+    }
+
+    /// Bytes of the files of one attempt.
+    pub fn bytes(&self, task: u64, attempt: u32) -> Result<u64, LogError> {
+        let Some(shard) = self.open_shard(task)? else { return Ok(0) };
+        (0..=2).map(|generation| length(&shard, &file_name(task, attempt, generation))).sum()
+    }
+
+    fn open_shard(&self, task: u64) -> Result<Option<OwnedFd>, LogError> {
+        let name = shard_name(task);
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.file, name.as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => Ok(None),
+            Ok(shard) => Ok(Some(shard)),
+            Err(error) => Err(LogError::io("opening", name)(error.into())),
         }
     }
 
@@ -107,19 +125,28 @@ impl LogDir {
     /// memory for a thousand tasks only. The visitor may remove logs.
     pub fn visit(
         &self,
+        visitor: impl FnMut(AttemptLog) -> ControlFlow<()>,
+    ) -> Result<(), LogError> {
+        self.visit_from(0, visitor)
+    }
+
+    /// Like [`LogDir::visit`], without the tasks before `first`.
+    pub fn visit_from(
+        &self,
+        first: u64,
         mut visitor: impl FnMut(AttemptLog) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
         let mut shards = Vec::new();
         each_entry(&self.path, |entry| {
             let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
             if entry.file_type()?.is_dir() {
-                shards.extend(number);
+                shards.extend(number.filter(|shard| *shard >= first / 1000));
             }
             Ok(())
         })?;
         shards.sort_unstable();
         for shard in shards {
-            for log in self.shard(shard)? {
+            for log in self.shard(shard)?.filter(|log| log.task >= first) {
                 if visitor(log).is_break() {
                     return Ok(());
                 }
@@ -156,6 +183,15 @@ impl LogDir {
             Ok(())
         })?;
         Ok(found.into_values())
+    }
+}
+
+/// The length of a file; 0 when there is none.
+fn length(shard: &OwnedFd, name: &str) -> Result<u64, LogError> {
+    match fstatat(shard, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(about) => Ok(u64::try_from(about.st_size).unwrap_or(0)),
+        Err(Errno::ENOENT) => Ok(0),
+        Err(error) => Err(LogError::io("measuring", name)(error.into())),
     }
 }
 

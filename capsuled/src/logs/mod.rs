@@ -12,6 +12,7 @@
 mod dir;
 mod follow;
 mod format;
+mod ledger;
 mod lines;
 mod reader;
 mod segment;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use dir::{AttemptLog, LogDir};
 pub use follow::LogFollower;
+pub use ledger::{LOGS_MAX, LedgerThread, Standing};
 pub use reader::{Batch, Chunk, Cursor, LogReader, LogSize};
 pub use writer::LogWriter;
 

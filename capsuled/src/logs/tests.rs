@@ -8,6 +8,7 @@ use super::{Chunk, Cursor, LogCaps, LogDir, LogReader, LogWriter, Stream};
 
 mod faults;
 mod follow;
+mod ledger;
 mod model;
 mod shared;
 

@@ -17,6 +17,9 @@ use crate::store::SideKind;
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// Tasks removed in one step: others are answered between two steps.
+const REMOVED_AT_ONCE: usize = 64;
+
 impl Api {
     pub(super) async fn act(
         &self,
@@ -62,15 +65,9 @@ impl Api {
             let results = tasks.into_iter().map(result).collect();
             return Ok(Response::new(v1::ActionReply { results }));
         }
-        let acted = self.engine.remove(ids).await.map_err(Refused::from)?;
-        for acted in &acted {
-            if let Ok(task) = &acted.result {
-                for number in 1..=task.attempts.0 {
-                    if let Err(error) = self.logs.remove(task.id.0, number) {
-                        tracing::warn!(task.id = task.id.0, %error, "a log stays behind");
-                    }
-                }
-            }
+        let mut acted = Vec::with_capacity(ids.len());
+        for some in ids.chunks(REMOVED_AT_ONCE) {
+            acted.extend(self.engine.remove(some.to_vec()).await.map_err(Refused::from)?);
         }
         let results = acted.iter().map(|acted| self.action_result(acted, "removed")).collect();
         Ok(Response::new(v1::ActionReply { results }))
@@ -152,6 +149,7 @@ fn refusal_words(id: TaskId, refusal: Refusal, done: &str) -> (&'static str, Str
             | Rejected::NotDue,
         )
         | Refusal::NotEnded(_)
-        | Refusal::Lingers => ("refused", text, 5),
+        | Refusal::Lingers
+        | Refusal::ReadOnly => ("refused", text, 5),
     }
 }

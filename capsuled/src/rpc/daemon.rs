@@ -1,5 +1,7 @@
 //! The service `Daemon`: the daemon itself, its queues and locks.
 
+mod limits;
+
 use capsule_proto::v1;
 use capsule_proto::v1::daemon_server::Daemon;
 use capsule_proto::{API_MAJOR, API_MINOR};
@@ -8,8 +10,9 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::status::Refused;
+use crate::backup::LEFT_OUT;
 use crate::book::Book;
-use crate::engine::QueueChange;
+use crate::engine::{QUEUES_MAX, QueueChange};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -24,7 +27,8 @@ impl Daemon for Api {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusReply> {
         let uptime = self.engine.now().since(self.about.started);
         let store_bytes = self.engine.store().size_on_disk().unwrap_or(0);
-        let log_bytes = self.logs.usage().unwrap_or(0);
+        let tally = self.logs.tally().map(|(bytes, _)| bytes);
+        let log_bytes = tally.unwrap_or_else(|| self.logs.usage().unwrap_or(0));
         let free = statvfs(&self.about.state_dir);
         let book = self.engine.book();
         let keeper = book.keeper.as_ref();
@@ -64,6 +68,28 @@ impl Daemon for Api {
         Ok(Response::new(v1::DrainReply { draining, running }))
     }
 
+    async fn limits(&self, _: Request<v1::LimitsRequest>) -> Answer<v1::LimitsReply> {
+        Ok(Response::new(v1::LimitsReply { limits: limits::all(self) }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Answer<v1::BackupView> {
+        let name = request.into_inner().name;
+        let now = jiff::Timestamp::from_microsecond(self.engine.now().0).unwrap_or_default();
+        let made = self.backups.create(Some(&name), now).await.map_err(Refused::from)?;
+        Ok(Response::new(v1::BackupView {
+            path: made.path.display().to_string(),
+            taken_us: made.taken.as_microsecond(),
+            bytes: made.bytes,
+            tasks: made.tail.tasks,
+            records: made.tail.sum.0,
+            files: made.tail.files,
+            left_out: LEFT_OUT.map(str::to_owned).to_vec(),
+        }))
+    }
+
     async fn list_queues(&self, _: Request<v1::ListQueuesRequest>) -> Answer<v1::ListQueuesReply> {
         let book = self.engine.book();
         let mut names: std::collections::BTreeSet<String> = book.queues.keys().cloned().collect();
@@ -80,6 +106,17 @@ impl Daemon for Api {
         if limit == Some(Some(0)) {
             return Err(Refused::invalid("a limit of 0 would stop the queue")
                 .hint(format!("capsule queue pause {}", request.name))
+                .into());
+        }
+        let (known, count) = {
+            let book = self.engine.book();
+            (book.queues.contains_key(&request.name), book.queues.len())
+        };
+        if !known && count >= QUEUES_MAX {
+            let message =
+                format!("{count} queues have settings of their own, the limit is {QUEUES_MAX}");
+            return Err(Refused::exhausted("queues_full", message)
+                .hint("capsule queue list")
                 .into());
         }
         let change = QueueChange { paused: request.paused, note: request.note, limit };

@@ -30,6 +30,7 @@ use tonic::transport::Server;
 
 pub(crate) use self::request::incoming::Incoming;
 use self::request::peer::{self, Peers};
+use crate::backup::Backups;
 use crate::deploying::Deployer;
 use crate::engine::Engine;
 use crate::gateway::Gateway;
@@ -53,9 +54,22 @@ pub struct Api {
     pub about: Arc<About>,
     /// Makes revisions of apps of the SDK.
     pub deployer: Arc<Deployer>,
+    /// Makes backups.
+    pub backups: Backups,
     /// Set when the daemon ends: streams end with it.
     pub ending: CancellationToken,
     peers: Arc<Peers>,
+}
+
+/// What handlers reach beside the engine.
+#[derive(Debug)]
+pub struct Doors {
+    /// What apps say and are told.
+    pub gateway: Gateway,
+    /// Makes backups.
+    pub backups: Backups,
+    /// Set when the daemon ends.
+    pub ending: CancellationToken,
 }
 
 /// What `status` tells of the daemon itself.
@@ -78,10 +92,10 @@ impl Api {
         logs: Arc<LogDir>,
         about: About,
         deployer: Arc<Deployer>,
-        (gateway, ending): (Gateway, CancellationToken),
+        Doors { gateway, backups, ending }: Doors,
     ) -> Self {
         let (about, peers) = (Arc::new(about), Arc::default());
-        Self { engine, gateway, logs, about, deployer, ending, peers }
+        Self { engine, gateway, logs, about, deployer, backups, ending, peers }
     }
 }
 

@@ -8,6 +8,7 @@ use capsule_proto::v1::ErrorDetail;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::backup::BackupError;
 use crate::engine::{EngineError, Refusal, SubmitError};
 use crate::secrets::SecretError;
 
@@ -30,6 +31,11 @@ impl Refused {
     /// Something that is not there: exit code 4.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(Code::NotFound, "not_found", message, 4)
+    }
+
+    /// One more than there may be: exit code 5.
+    pub(super) fn exhausted(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceExhausted, name, message, 5)
     }
 
     /// Something that cannot be now: exit code 5.
@@ -108,6 +114,10 @@ impl From<SubmitError> for Refused {
             SubmitError::QueueFull(_) => {
                 Self::new(Code::ResourceExhausted, "queue_full", message, 5).hint("capsule status")
             }
+            SubmitError::SchedulesFull(_) => {
+                Self::new(Code::ResourceExhausted, "schedules_full", message, 5)
+                    .hint("capsule schedule list")
+            }
             SubmitError::PayloadTooLarge(_) => Self::invalid(message)
                 .hint("put the data into a file and pass its path: capsule help data"),
             SubmitError::Degraded(_) => {
@@ -133,7 +143,25 @@ impl From<Refusal> for Refused {
                 | Rejected::Completed,
             )
             | Refusal::NotEnded(_)
-            | Refusal::Lingers => Self::precondition("precondition", message),
+            | Refusal::Lingers
+            | Refusal::ReadOnly => Self::precondition("precondition", message),
+        }
+    }
+}
+
+impl From<BackupError> for Refused {
+    fn from(error: BackupError) -> Self {
+        let message = chain(&error);
+        match error {
+            BackupError::Name(_) => Self::invalid(message).hint("capsule backup create --help"),
+            BackupError::Exists(_) => {
+                Self::new(Code::AlreadyExists, "exists", message, 5).hint("capsule backup list")
+            }
+            BackupError::Busy => Self::precondition("busy", message).hint("capsule backup list"),
+            BackupError::Ending => Self::new(Code::Unavailable, "unavailable", message, 3),
+            BackupError::Archive(_) | BackupError::Data(_) | BackupError::Thread(_) => {
+                Self::new(Code::Internal, "internal", message, 1)
+            }
         }
     }
 }

@@ -6,18 +6,18 @@ use capsule_core::task::Task;
 use capsule_core::time::{Span, Timestamp};
 use capsule_proto::v1;
 use capsule_proto::v1::tasks_server::Tasks;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::request::search::Search;
 use super::request::{submit, targets};
 use super::status::Refused;
-use super::stream::{tail, watch};
+use super::stream::{submits, tail, watch};
 use super::{Api, convert, show};
-use crate::engine::{self, How};
+use crate::engine;
 
 /// Tasks on a page of `list`, unless said otherwise, and at the most.
 const PAGE: usize = 20;
-const PAGE_MAX: usize = 10_000;
+pub(super) const PAGE_MAX: usize = 10_000;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -26,6 +26,7 @@ impl Tasks for Api {
     type TailStream = tail::TailStream;
     type WaitStream = watch::WaitStream;
     type WatchStream = watch::WatchStream;
+    type SubmitStreamStream = submits::SubmitStream;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitReply> {
         let peer = self.peers.of(&request)?;
@@ -43,36 +44,21 @@ impl Tasks for Api {
         request: Request<v1::SubmitBatchRequest>,
     ) -> Answer<v1::SubmitBatchReply> {
         let peer = self.peers.of(&request)?;
-        let rows = request.into_inner().submits;
-        let mut results = vec![v1::SubmitResult::default(); rows.len()];
-        let mut submits = Vec::with_capacity(rows.len());
-        let mut places = Vec::with_capacity(rows.len());
-        for (row, result) in rows.into_iter().zip(&mut results) {
-            match submit::new_task(&self.engine, row, &peer) {
-                Ok(new) => {
-                    submits.push(new);
-                    places.push(result);
-                }
-                Err(refused) => fail(result, refused),
-            }
-        }
-        let submitted = self.engine.submit(submits).await.map_err(Refused::from)?;
-        for (place, submitted) in places.into_iter().zip(submitted) {
-            match submitted {
-                Ok(submitted) => {
-                    place.id = submitted.task.id.0;
-                    place.merged = matches!(submitted.how, How::Merged { .. });
-                    place.existing = submitted.how == How::Existing;
-                }
-                Err(error) => fail(place, error.into()),
-            }
-        }
+        let results = submit::each(&self.engine, &peer, request.into_inner().submits).await?;
         Ok(Response::new(v1::SubmitBatchReply { results }))
+    }
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Answer<Self::SubmitStreamStream> {
+        let peer = self.peers.of(&request)?;
+        Ok(Response::new(submits::submits(self, peer, request.into_inner())))
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListReply> {
         let request = request.into_inner();
-        let search = Search::of(request.filter.as_ref());
+        let search = Search::of(&self.engine, request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let limit = match usize::try_from(request.limit).unwrap_or(PAGE_MAX) {
             0 => PAGE,
@@ -167,7 +153,7 @@ impl Tasks for Api {
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::ActionReply> {
         let request = request.into_inner();
-        let search = Search::of(request.filter.as_ref());
+        let search = Search::of(&self.engine, request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let now = self.engine.now();
         let oldest = request.older_than_ms.map(Span);
@@ -198,11 +184,6 @@ impl Tasks for Api {
     }
 }
 
-fn fail(result: &mut v1::SubmitResult, refused: Refused) {
-    result.error = refused.message;
-    refused.name.clone_into(&mut result.error_code);
-}
-
 fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
     let priority = request
         .priority
@@ -226,8 +207,12 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        let waiting = self.engine.book().waiting(task, self.engine.now());
-        self.with_progress(convert::view(task, waiting))
+        let now = self.engine.now();
+        let view = {
+            let book = self.engine.book();
+            convert::view(&book, task, book.waiting(task, now))
+        };
+        self.with_progress(view)
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -237,7 +222,7 @@ impl Api {
             let book = self.engine.book();
             for id in ids {
                 if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&task, book.waiting(&task, now)));
+                    views.push(convert::view(&book, &task, book.waiting(&task, now)));
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! the keeper dies or the daemon is restarted; what nobody expects back is killed.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ struct Inner {
     link: Option<Link>,
     last: u64,
     known: HashMap<u64, Known>,
+    /// Output that former daemons left was looked at.
+    swept: bool,
 }
 
 #[derive(Debug)]
@@ -173,9 +176,27 @@ impl Processes {
             link.send(Command::Cancel(wire::Cancel { key: item.key, grace_ms: 0, why }));
         }
         inner.link = Some(link);
+        if !std::mem::replace(&mut inner.swept, true) {
+            self.sweep(&inner.known, items);
+        }
         drop(inner);
         for ended in items.iter().filter_map(|item| item.ended.as_ref()) {
             self.ended(ended);
+        }
+    }
+
+    /// Removes the output of processes of former daemons that are no more.
+    fn sweep(&self, known: &HashMap<u64, Known>, items: &[Item]) {
+        let logs = &self.shared.logs;
+        let swept = logs.visit_from(BIT, |log| {
+            let key = log.task;
+            if !known.contains_key(&key) && !items.iter().any(|item| item.key.task == key) {
+                drop(logs.remove(key, log.attempt));
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = swept {
+            tracing::warn!(%error, "the output of former processes stays behind");
         }
     }
 

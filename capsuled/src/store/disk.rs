@@ -153,6 +153,8 @@ pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
+/// The folder that a file is in.
+pub(super) fn folder(path: &Path) -> &Path {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }

@@ -124,6 +124,9 @@ pub enum StoreError {
         /// The state directory.
         dir: PathBuf,
     },
+    /// It was told to stop. Nothing has changed.
+    #[error("it was stopped")]
+    Stopped,
     /// Any other failure of the operating system.
     #[error("cannot {doing} {}", path.display())]
     Io {
@@ -168,6 +171,7 @@ impl StoreError {
             Self::DamagedFile { .. }
             | Self::TooLarge { .. }
             | Self::WentBack { .. }
+            | Self::Stopped
             | Self::Io { .. } => None,
         }
     }

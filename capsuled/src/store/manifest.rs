@@ -41,6 +41,12 @@ pub fn store_id(dir: &Path) -> Result<Option<Uuid>, StoreError> {
     Ok(manifest.map(|manifest| manifest.uuid))
 }
 
+/// The last change that is known to have been made durable in the store in `dir`, without opening
+/// it; `None` when that cannot be told.
+pub fn store_reached(dir: &Path) -> Option<u64> {
+    Some(Manifest::read(dir).ok()??.low_bound)
+}
+
 /// The contents of the MANIFEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manifest {

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
+use uuid::Uuid;
 
-use super::{Batch, Each, KeyRange, Store, StoreError, Table, record};
+use super::{
+    Batch, Copied, CopyOf, Counts, Each, KeyRange, LiveCopy, Store, StoreError, Table, TakeCopied,
+    record,
+};
 
 /// Keeps everything in memory, for tests and for a dry run.
 #[derive(Debug, Default)]
@@ -100,5 +106,24 @@ impl Store for MemoryStore {
 
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+impl LiveCopy for MemoryStore {
+    fn copy(&self, _stop: &AtomicBool, each: &mut TakeCopied<'_>) -> Result<CopyOf, StoreError> {
+        let state = self.state.lock();
+        let (mut sum, mut records) = (record::Sum::default(), Counts::new());
+        for ((table, key), value) in &state.records {
+            sum.add(&record::encode(&record::disk_key(*table, key), value));
+            *records.entry(*table).or_default() += 1;
+            each(Copied { table: *table, key, value: Some(value) })?;
+        }
+        Ok(CopyOf {
+            uuid: Uuid::nil(),
+            created: Timestamp::UNIX_EPOCH,
+            high_water: state.high_water,
+            sum: (sum.count, sum.hash),
+            records,
+        })
     }
 }

@@ -12,6 +12,7 @@
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
+pub mod archive;
 #[cfg(test)]
 mod conformance;
 mod dir;
@@ -26,11 +27,12 @@ mod sled;
 
 pub use self::dir::{RESERVED_BYTES, StateDir};
 pub use self::error::StoreError;
-pub use self::manifest::store_id;
+pub use self::manifest::{store_id, store_reached};
 pub use self::memory::MemoryStore;
-pub use self::side::{SideFiles, SideKind};
+pub use self::side::{HoldSideFiles, SideFiles, SideKind};
 pub use self::sled::{
-    Counts, Found, Opened, Repaired, SledStore, VerifyReport, Visit, repair, verify,
+    Compacted, Compactor, Copied, CopyOf, Counts, Found, LiveCopy, Opened, Repaired, SledStore,
+    TakeCopied, VerifyReport, Visit, repair, verify,
 };
 
 /// Most bytes of a key. Pages of the database's index hold over 256 keys and must stay far below

@@ -6,8 +6,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
+use std::mem;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::StoreError;
 use super::dir::StateDir;
@@ -42,16 +46,46 @@ impl SideKind {
     }
 }
 
-/// The side files of a state directory. Any thread may use it.
+/// The side files of a state directory. Any thread may use it; clones are the same.
 #[derive(Clone, Debug)]
 pub struct SideFiles {
     state: StateDir,
+    held: Arc<Mutex<Held>>,
+}
+
+/// Removals that wait for a backup to end.
+#[derive(Debug, Default)]
+struct Held {
+    by: usize,
+    removals: Vec<(SideKind, u64)>,
+}
+
+/// While it lives, no side file is removed: whoever copies records and then their files finds
+/// all of them. What was to be removed goes when it is dropped, or with the sweep after a crash.
+#[derive(Debug)]
+pub struct HoldSideFiles {
+    side: SideFiles,
+}
+
+impl Drop for HoldSideFiles {
+    fn drop(&mut self) {
+        let removals = {
+            let mut held = self.side.held.lock();
+            held.by -= 1;
+            if held.by > 0 { Vec::new() } else { mem::take(&mut held.removals) }
+        };
+        for (kind, id) in removals {
+            if let Err(error) = disk::remove_file(&self.side.path(kind, id)) {
+                tracing::warn!(%error, "a side file stays until the next start");
+            }
+        }
+    }
 }
 
 impl SideFiles {
     /// The side files of an open state directory.
     pub fn new(state: &StateDir) -> Self {
-        Self { state: state.clone() }
+        Self { state: state.clone(), held: Arc::default() }
     }
 
     /// Writes a file of at most `limit` bytes; when it returns `Ok`, the file is on disk. A file
@@ -102,8 +136,25 @@ impl SideFiles {
         }
     }
 
+    /// Keeps all files that are there now, or are written meanwhile, for a while.
+    pub fn hold(&self) -> HoldSideFiles {
+        self.held.lock().by += 1;
+        HoldSideFiles { side: self.clone() }
+    }
+
+    /// Where they all are.
+    pub fn folder(&self) -> PathBuf {
+        self.state.side()
+    }
+
     /// Removes a file, if it is there. A power cut may bring it back, until the next sweep.
     pub fn remove(&self, kind: SideKind, id: u64) -> Result<(), StoreError> {
+        let mut held = self.held.lock();
+        if held.by > 0 {
+            held.removals.push((kind, id));
+            return Ok(());
+        }
+        drop(held);
         disk::remove_file(&self.path(kind, id))
     }
 

@@ -142,7 +142,7 @@ fn json_has_the_same_keys_always() {
     assert_eq!((&status["by_status"]["failed"], &status["slots_used"]), (&2.into(), &1.into()));
     assert_eq!(keys(&status["keeper"]), "connected pid instance attribution");
     let chunk = home.capsule(["tail", "2", "--json", "--no-follow"]).run().exits(0).json();
-    assert_eq!(keys(&chunk), "id attempt time stream data gap cursor");
+    assert_eq!(keys(&chunk), "id attempt time stream data gap cursor pruned");
     assert_eq!((&chunk["stream"], &chunk["data"]), (&"err".into(), &"oops\n".into()));
     let told = home.capsule(["wait", "2", "--json"]).run().exits(20).json();
     assert_eq!(keys(&told), TASK);

@@ -12,8 +12,8 @@
 mod adoption;
 mod adversary;
 mod apps;
+mod backup;
 mod cli;
-mod damage;
 mod durable;
 mod faults;
 mod hosts;
@@ -23,4 +23,5 @@ mod machine;
 mod queue;
 mod rounds;
 mod run;
+mod schedules;
 mod submit;

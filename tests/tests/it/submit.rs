@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use capsule_tests::{Home, wait_for};
+use capsule_proto::v1::{Options, SubmitRequest};
+use capsule_tests::{Home, rpc, wait_for};
 use serde_json::Value;
 
 fn status(home: &Home, id: u64) -> String {
@@ -183,4 +184,41 @@ fn two_hundred_clients_at_once_are_all_answered() {
     });
     home.capsule(["cancel", "--all", "--yes"]).run().exits(0);
     assert_eq!(home.status()["by_status"]["cancelled"], 200);
+}
+
+#[test]
+fn submits_on_a_stream_are_answered_in_order_and_durable() {
+    let home = Home::new();
+    let daemon = home.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let held = || Options { hold: true, ..Options::default() };
+    let rows: Vec<SubmitRequest> = (0..500)
+        .map(|row| match row % 100 {
+            // Nothing to run: this one is refused, and the next is not.
+            7 => SubmitRequest::default(),
+            _ => rpc::script("true", held()),
+        })
+        .collect();
+    let results = runtime.block_on(async {
+        let mut client = rpc::connect(&home.socket()).await.unwrap();
+        let stream = client.submit_stream(tokio_stream::iter(rows)).await.unwrap();
+        let mut results = Vec::new();
+        let mut stream = stream.into_inner();
+        while let Some(result) = stream.message().await.unwrap() {
+            results.push(result);
+        }
+        results
+    });
+    daemon.kill();
+    assert_eq!(results.len(), 500);
+    for (row, result) in results.iter().enumerate() {
+        let refused = row % 100 == 7;
+        assert_eq!(refused, !result.error.is_empty(), "{row}: {result:?}");
+        assert_eq!(refused, result.id == 0, "{row}: {result:?}");
+    }
+    let ids: Vec<u64> = results.iter().map(|result| result.id).filter(|id| *id > 0).collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+    let _daemon = home.start();
+    assert_eq!(home.capsule(["list", "--count"]).run().exits(0).text().trim(), "495");
+    assert_eq!(home.show(*ids.last().unwrap())["status"], "pending");
 }

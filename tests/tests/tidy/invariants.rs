@@ -29,7 +29,7 @@ fn the_core_does_no_io_and_asks_for_no_time() {
 fn only_the_engine_writes_to_the_store() {
     let engine = ["capsuled/src/engine/", "capsuled/src/store/"];
     none("a commit outside the engine", &outside(&engine, &["store.commit(", "Batch::"]));
-    let opening = ["capsuled/src/daemon.rs", "capsuled/src/database.rs", "capsuled/src/store/"];
+    let opening = ["capsuled/src/daemon.rs", "capsuled/src/database/", "capsuled/src/store/"];
     none("a store opened elsewhere", &outside(&opening, &["SledStore", "StateDir"]));
     none(
         "the wire names the store",
@@ -79,6 +79,7 @@ fn only_keeper_and_jail_are_unsafe_and_start_processes() {
 fn tasks_and_threads_start_at_known_places() {
     let places = [
         "capsuled/src/appdata/mod.rs",
+        "capsuled/src/backup/mod.rs",
         "capsuled/src/callback.rs",
         "capsuled/src/daemon.rs",
         "capsuled/src/deploying/mod.rs",
@@ -91,9 +92,11 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/jail/pool.rs",
         "capsuled/src/keeper/life/fork/mover.rs",
         "capsuled/src/keeper/writer.rs",
+        "capsuled/src/logs/ledger.rs",
         "capsuled/src/rpc/stream/",
         "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
+        "capsuled/src/store/sled/compact/thread.rs",
         "capsule-cli/",
     ];
     let starting = ["tokio::spawn", "spawn_blocking", "thread::spawn", "thread::Builder"];
@@ -135,4 +138,18 @@ fn the_keepers_side_stands_alone() {
     ];
     none("the keeper's side knows the daemon's", &inside(&side, &rest));
     none("async in the keeper", &inside(&side[..2], &["tokio", ".await"]));
+}
+
+#[test]
+fn only_debug_builds_can_be_told_to_die() {
+    let place = ["capsuled/src/failpoint.rs"];
+    none("the fail points' variables elsewhere", &outside(&place, &["CAPSULE_FAIL"]));
+    // Each item of the file but the empty function is left out of a release build.
+    let text = read(place[0]);
+    let begins = |item: &&str| !item.starts_with("//!") && !item.starts_with(' ');
+    let items: Vec<&str> = text.trim_end().split("\n\n").filter(begins).collect();
+    let debug = |item: &&&str| item.lines().any(|line| line == "#[cfg(debug_assertions)]");
+    let kept: Vec<&&str> = items.iter().filter(|item| !debug(item)).collect();
+    let [empty] = kept[..] else { panic!("in release builds too: {kept:#?}") };
+    assert!(empty.ends_with("pub(crate) const fn pass(_: &'static str) {}"), "{empty}");
 }

@@ -81,6 +81,11 @@ fn entry(
             "nothing fires at a reboot: make a service of it, or submit it by one".to_owned()
         );
     }
+    if command.split_whitespace().next() == Some("root") {
+        return Err(
+            "a user stands before the command, as in /etc/crontab: take that column out".to_owned()
+        );
+    }
     let mut env = env.clone();
     let mut notes = Vec::new();
     if let Some(to) = env.remove("MAILTO")
@@ -230,6 +235,7 @@ mod tests {
     fn what_cannot_be_is_told() {
         assert!(only("@reboot /srv/start").unwrap_err().contains("reboot"));
         assert!(only("* * * *").unwrap_err().contains("five fields"));
+        assert!(only("17 * * * * root run-parts /etc/x").unwrap_err().contains("a user"));
     }
 
     #[test]

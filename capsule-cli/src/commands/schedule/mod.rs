@@ -24,7 +24,7 @@ use crate::ui::{Ui, shape, time};
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleVerb {
     /// Show schedules, with their next and last fire
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = LIST_FIELDS)]
     List {
         /// Also those that have ended, while their history is kept
         #[arg(long)]
@@ -38,7 +38,11 @@ pub(crate) enum ScheduleVerb {
     /// Show what became of the fires of a schedule, newest first
     #[command(after_help = "Examples:\n  capsule schedule history hourly_sync\n  \
                             capsule schedule history leads/hourly_sync -n 5\n\n\
-                            Kept: 90 days, and at most the last 1,000.")]
+                            Kept: 90 days, and at most the last 1,000.\n\n\
+                            With --json: planned_at, at, generation, what (fired, caught_up, manual,\n\
+                            buffered, backfilled, waiting, skipped, missed, paused, passed_over or\n\
+                            refused), task, its status and reason, until and count (of missed and\n\
+                            paused), why, submitted (what its run submitted).")]
     History {
         #[command(flatten)]
         which: Which,
@@ -125,6 +129,11 @@ pub(crate) enum ScheduleVerb {
     #[command(subcommand)]
     Import(ImportVerb),
 }
+
+const LIST_FIELDS: &str = "\
+With --json: id, label, app, name, rule, prose, zone, origin (app, manifest, sdk or manual),
+generation, owner, created_at, next_at, next_wall, last, paused (since, by, note), skip_at,
+waiting, fires, done, ended_at, submits, policy.";
 
 /// A schedule.
 #[derive(Debug, Args)]

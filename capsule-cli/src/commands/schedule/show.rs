@@ -86,7 +86,8 @@ fn policy(it: &SchedulePolicy) -> String {
 /// The list of schedules.
 pub(super) fn schedules(ui: &Ui, schedules: &[ScheduleView]) -> Listing {
     let mut table =
-        Table::new(vec!["SCHEDULE", "APP", "WHEN", "NEXT (UTC)", "NEXT (LOCAL)", "", "LAST"]);
+        Table::new(vec!["SCHEDULE", "APP", "WHEN", "NEXT (UTC)", "NEXT (LOCAL)", "", "LAST"])
+            .sparing_first(&["NEXT (LOCAL)", "APP", ""]);
     for it in schedules {
         let (utc, local, left) = match (it.next_us, it.ended_us) {
             (_, Some(us)) => ("ended".to_owned(), time::local(us), String::new()),
@@ -145,7 +146,8 @@ const MISSED_MAX: u32 = 1000;
 
 /// What became of fires.
 pub(super) fn history(ui: &Ui, reply: &ScheduleHistoryReply) -> Listing {
-    let mut table = Table::new(vec!["PLANNED (UTC)", "", "WHAT", "TASK", "OUTCOME"]);
+    let mut table =
+        Table::new(vec!["PLANNED (UTC)", "", "WHAT", "TASK", "OUTCOME"]).sparing_first(&[""]);
     for tick in &reply.ticks {
         let what = match tick.until_us {
             Some(until) if tick.count > 1 => format!("{} until {}", told(tick), time::utc(until)),
@@ -208,13 +210,11 @@ pub(super) fn fires(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
     if walled {
         heads.insert(1, "NEXT (ITS ZONE)");
     }
-    let mut table = Table::new(heads);
+    let mut table = Table::new(heads).sparing_first(&["", "NEXT (LOCAL)"]);
     for fire in fires {
         let us = fire.at_us;
-        let jitter = fire
-            .due_us
-            .map(|due| format!("at {} by its jitter", time::utc(due)))
-            .unwrap_or_default();
+        let jitter =
+            fire.due_us.map(|due| format!("{} by its jitter", time::utc(due))).unwrap_or_default();
         let note = if fire.note.is_empty() { jitter } else { fire.note.clone() };
         let mut cells = vec![
             Cell::new(time::utc(us)),

@@ -55,7 +55,10 @@ impl Log {
 
     /// Writes a piece.
     pub(crate) fn write(&mut self, chunk: &LogChunk) -> Result<(), CliError> {
-        if chunk.gap > 0 {
+        if chunk.pruned {
+            let (attempt, size) = (chunk.attempt, time::bytes(chunk.gap));
+            warn(&format!("[the log of attempt {attempt} was pruned to make room: {size}]"));
+        } else if chunk.gap > 0 {
             warn(&format!("[{} not kept]", time::bytes(chunk.gap)));
         }
         let is_out = chunk.stream != "err" && chunk.stream != "note";

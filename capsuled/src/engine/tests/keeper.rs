@@ -97,6 +97,17 @@ async fn a_cancel_that_may_not_have_been_said_is_said_again() {
 }
 
 #[tokio::test]
+async fn a_cancel_of_a_claim_that_was_not_sent_is_sent_behind_it() {
+    let mut bench = Bench::new(1).await;
+    let id = bench.created(spec("a")).await;
+    bench.cancel(id).await.result.unwrap();
+    bench.restart().await;
+    bench.connect(Vec::new()).await;
+    assert!(matches!(bench.effect().await, Effect::Spawn(task) if task.id == id));
+    assert!(matches!(bench.effect().await, Effect::Stop { task, .. } if task == id));
+}
+
+#[tokio::test]
 async fn an_attempt_that_no_task_has_is_killed() {
     let mut bench = Bench::new(1).await;
     bench.connect(vec![known(TaskId(7), AttemptNumber(1))]).await;

@@ -27,7 +27,7 @@ use super::{
     Acted, Effect, Engine, EngineThread, How, KnownAttempt, NewTask, Parts, Recovered, SubmitError,
     Submitted,
 };
-use crate::book::Keeper;
+use crate::book::{Keep, Keeper};
 use crate::clock::{Clock as _, HandClock};
 use crate::store::{MemoryStore, SideFiles, StateDir, Store};
 
@@ -42,6 +42,8 @@ pub(super) struct Bench {
     pub(super) keeper: u8,
     /// The store may end a life of the engine.
     pub(super) may_crash: bool,
+    /// From the next restart on.
+    pub(super) keep: Keep,
     slots: u32,
     thread: Option<EngineThread>,
     state: StateDir,
@@ -103,7 +105,8 @@ impl Bench {
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         std::fs::create_dir(state.side()).unwrap();
         let clock = Arc::new(HandClock::new(START));
-        let (engine, thread, effects) = start(&state, &store, &clock, slots);
+        let keep = Keep::default();
+        let (engine, thread, effects) = start(&state, &store, &clock, (slots, keep));
         let thread = Some(thread);
         let may_crash = false;
         Self {
@@ -113,6 +116,7 @@ impl Bench {
             store,
             keeper: 1,
             may_crash,
+            keep,
             slots,
             thread,
             state,
@@ -126,7 +130,8 @@ impl Bench {
         let thread = self.thread.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap();
         assert!(ended.is_ok() || self.may_crash, "{ended:?}");
-        let (engine, thread, effects) = start(&self.state, &self.store, &self.clock, self.slots);
+        let settings = (self.slots, self.keep);
+        let (engine, thread, effects) = start(&self.state, &self.store, &self.clock, settings);
         (self.engine, self.effects, self.thread) = (engine, effects, Some(thread));
     }
 
@@ -235,13 +240,13 @@ fn start(
     state: &StateDir,
     store: &Arc<dyn Store>,
     clock: &Arc<HandClock>,
-    slots: u32,
+    (slots, keep): (u32, Keep),
 ) -> (Engine, EngineThread, UnboundedReceiver<Effect>) {
     let parts = Parts {
         store: Arc::clone(store),
         side: SideFiles::new(state),
         clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
-        recovered: Recovered::from_store(&**store, slots).unwrap(),
+        recovered: Recovered::from_store(&**store, slots).unwrap().keeping(keep),
         boot_id: "boot".to_owned(),
         state_dir: state.root().to_path_buf(),
     };

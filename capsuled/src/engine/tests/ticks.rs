@@ -238,7 +238,8 @@ async fn a_recurrence_submits_an_ordinary_task_each_time_until_it_ends() {
     let task = bench.finish_next().await;
     assert_eq!(task, TaskId(2));
     let stored = bench.task(task);
-    assert_eq!((stored.spec.tick, stored.spec.key), (None, None));
+    assert_eq!(stored.spec.tick.map(|tick| tick.schedule), Some(id));
+    assert_eq!(stored.spec.key, None);
     let kind = crate::store::SideKind::Payload;
     assert_eq!(bench.engine.side(kind, task).unwrap(), Some(payload));
     bench.restart().await;

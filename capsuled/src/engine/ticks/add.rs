@@ -4,7 +4,8 @@ use capsule_core::id::ScheduleId;
 use capsule_core::time::Timestamp;
 
 use super::super::group::Group;
-use super::super::{DISK, EngineError, PAYLOAD_MAX};
+use super::super::request::SubmitError;
+use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{Added, NewSchedule, ScheduleError};
 use super::{Origin, Schedule};
 use crate::schedule::{Policy, Rule};
@@ -24,6 +25,10 @@ impl Group<'_> {
             return Ok(Err(ScheduleError::OfApp { name, app }));
         }
         let refused = |why: String| Ok(Err(ScheduleError::Refused(why)));
+        let count = self.book.schedules.iter().count();
+        if known.is_none() && count >= SCHEDULES_MAX {
+            return refused(SubmitError::SchedulesFull(count).to_string());
+        }
         if let Some(why) = self.book.degraded.get(DISK) {
             return refused(why.clone());
         }

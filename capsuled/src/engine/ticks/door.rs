@@ -101,8 +101,8 @@ pub enum ScheduleError {
     /// It was taken away.
     #[error("schedule {0} has ended")]
     Ended(ScheduleId),
-    /// It ends only with the app's code.
-    #[error("schedule {name} belongs to the code of app {app}")]
+    /// It comes and goes with the deploys of its app.
+    #[error("schedule {name} belongs to app {app}: a deploy without it ends it")]
     OfApp {
         /// Its name.
         name: String,

@@ -24,6 +24,9 @@ use crate::schedule::{Fire, LATE, Origin, Outcome, Overlap, Schedule};
 use crate::text::bounded;
 use crate::work::{Call, Work};
 
+/// The most schedules when a recurrence is registered; those of an app's code are never refused.
+pub const SCHEDULES_MAX: usize = 10_000;
+
 /// Fires carried out in one group: more would make the answers of the group wait.
 const FIRES_MAX: usize = 128;
 
@@ -155,7 +158,8 @@ impl Group<'_> {
                 Payload::Inline(bytes) => bytes.clone(),
                 Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
             };
-            return Ok(Ok((TaskSpec::clone(template), payload)));
+            let tick = Some(TickRef { schedule: schedule.id, planned });
+            return Ok(Ok((TaskSpec { tick, ..TaskSpec::clone(template) }, payload)));
         }
         let (app, name) = (&schedule.app, &schedule.name);
         let Some(definition) = self.book.apps.definition(app, name).cloned() else {

@@ -7,7 +7,7 @@ use capsule_core::spec::{INLINE_PAYLOAD_MAX, Payload, TaskSpec};
 
 use super::super::group::Group;
 use super::super::request::SubmitError;
-use super::super::{DISK, EngineError, PAYLOAD_MAX};
+use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{NewRecurrence, Recurrence};
 use super::{Origin, Schedule};
 use crate::apps::{By, Given, Planned, Revision};
@@ -73,8 +73,8 @@ impl Group<'_> {
                 origin: Origin::App,
                 title: String::new(),
                 name: it.name.clone(),
-                rule: Rule::parse(&it.cron, "", &it.name, self.now).unwrap_or_else(|_| unread()),
-                policy: Policy::default(),
+                rule: it.rule(self.now).unwrap_or_else(unread),
+                policy: it.policy.clone(),
                 template: None,
             }
         });
@@ -169,6 +169,10 @@ impl Group<'_> {
         }
         if let Some(schedule) = self.standing(&spec) {
             return Ok(Ok(Recurrence { schedule, created: false }));
+        }
+        let count = self.book.schedules.iter().count();
+        if count >= SCHEDULES_MAX {
+            return Ok(Err(SubmitError::SchedulesFull(count)));
         }
         let id = self.schedule_id();
         spec.payload = match self.template_payload(id, payload) {

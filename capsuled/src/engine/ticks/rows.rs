@@ -8,7 +8,7 @@ use capsule_core::time::Timestamp;
 
 use super::super::EngineError;
 use super::super::group::Group;
-use super::super::records::{self, Tombstone};
+use super::super::records;
 use crate::schedule::{LastTick, Outcome, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey};
 use crate::store::{Change, KeyRange, SideKind, Table};
 
@@ -105,8 +105,7 @@ impl Group<'_> {
             self.write(Change::delete(Table::Tick, key.encode()));
         }
         let id = schedule.id.0;
-        let stone = Tombstone { status: Status::Cancelled, removed: self.now };
-        self.write(Change::put(Table::Tombstone, id.to_be_bytes(), records::encode(&stone)));
+        self.put_stone(TaskId(id), Status::Cancelled);
         self.write(Change::delete(Table::Schedule, id.to_be_bytes()));
         self.book.schedules.remove(schedule.id);
         self.schedule_changed(schedule.id);

@@ -27,6 +27,7 @@ use super::{
     wire::{self, Report, StopWhy},
     writer::{Drained, Order, Pipes, Take},
 };
+use crate::failpoint;
 use crate::jail::{Note, Order as ReaperOrder, Usage, kill_children};
 
 /// How long the rest of a tree may live on after its main process, to finish and to drain.
@@ -277,6 +278,7 @@ impl Control {
     fn publish(&mut self, slot: u64) {
         let Some(attempt) = self.attempts.get_mut(&slot) else { return };
         let Some(ended) = attempt.verdict() else { return };
+        failpoint::pass("keeper-after-exit");
         let told = if ended.tree_gone { Told::Gone } else { Told::Ended };
         if attempt.told >= told {
             return;

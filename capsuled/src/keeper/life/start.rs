@@ -13,6 +13,7 @@ use nix::{
 use super::attempt::{Attempt, Body, Output, Told, make_pipes, stdin_of};
 use super::{after, started};
 use crate::{
+    failpoint,
     jail::{CannotStart, Image, Plan, Reaper, Start, Stdio, Step, Usage},
     keeper::{
         cgroup::{CgroupUse, Leaf},
@@ -172,6 +173,7 @@ impl Control {
             waiting.push((leaf, one));
         }
         let results = self.pool.start_all(&mut self.spawner, starts);
+        failpoint::pass("keeper-after-spawn");
         for ((leaf, mut one), result) in waiting.into_iter().zip(results) {
             match result {
                 Ok(pid) => {
@@ -209,6 +211,7 @@ impl Control {
         let began = (Instant::now(), now_us());
         match Reaper::start(&self.spawner, &image, stdio) {
             Ok((reaper, pid)) => {
+                failpoint::pass("keeper-after-spawn");
                 self.registry.add(reaper.pid);
                 self.registry.add(pid);
                 let attempt = one.started(pid, Body::Reaper(reaper), Attribution::Reaper, began);

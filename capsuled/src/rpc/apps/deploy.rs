@@ -10,6 +10,7 @@ use capsule_proto::v1;
 use super::python;
 use crate::apps::{App, Definition, Kind, Parsed, Planned, Revision, diff, parse};
 use crate::deploying::{DeployError, Draft, Order, Shell};
+use crate::engine::APPS_MAX;
 use crate::rpc::Api;
 use crate::rpc::request::peer::Peer;
 use crate::rpc::status::{Refused, chain};
@@ -71,10 +72,13 @@ impl Change {
     fn warnings(&self) -> Vec<String> {
         let of_tasks = self.parsed.definitions.values().filter_map(warning);
         let now = Timestamp::default();
-        let of_schedules = self.parsed.schedules.iter().flat_map(|it| {
-            let cron = it.rule(now).and_then(|rule| rule.cron());
+        let handlers = self.parsed.python.iter().flat_map(|python| &python.schedules);
+        let of_code = handlers.map(|it| (&it.name, it.rule(now)));
+        let planned = self.parsed.schedules.iter().map(|it| (&it.name, it.rule(now)));
+        let of_schedules = of_code.chain(planned).flat_map(|(name, rule)| {
+            let cron = rule.and_then(|rule| rule.cron());
             let lints = cron.map_or_else(Vec::new, |cron| cron.lints());
-            lints.into_iter().map(|lint| format!("schedule {}: {lint}", it.name))
+            lints.into_iter().map(move |lint| format!("schedule {name}: {lint}"))
         });
         of_tasks.chain(of_schedules).collect()
     }
@@ -220,6 +224,12 @@ async fn register(
     dir: String,
 ) -> Result<u32, Refused> {
     let Parsed { app, definitions, schedules, python } = parsed;
+    let apps = api.engine.apps();
+    let count = apps.iter().count();
+    if apps.get(&app).is_none() && count >= APPS_MAX {
+        let message = format!("there are {count} apps, the limit is {APPS_MAX}");
+        return Err(Refused::exhausted("apps_full", message).hint("capsule app list"));
+    }
     let revision = Revision {
         number: 0,
         deployed: api.engine.now(),

@@ -34,13 +34,17 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Accepts from `listener`, as many connections as the limit of open files bears.
     pub(crate) fn new(listener: UnixListener) -> Self {
-        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-        Self::with_room(listener, room(files))
+        Self::with_room(listener, most())
     }
 
     fn with_room(listener: UnixListener, room: usize) -> Self {
         Self { listener, free: Arc::new(Semaphore::new(room)), pause: None }
     }
+}
+
+/// How many connections the limit of open files bears.
+pub(in crate::rpc) fn most() -> usize {
+    room(getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft))
 }
 
 /// How many connections fit into so many descriptors: each may follow a log, which takes three more.

@@ -9,7 +9,7 @@ use capsule_proto::v1;
 
 use super::peer::Peer;
 use super::{call, targets};
-use crate::engine::{Engine, NewTask};
+use crate::engine::{Engine, How, NewTask};
 use crate::rpc::status::Refused;
 use crate::text::bounded;
 use crate::work::{Program, Work};
@@ -40,6 +40,43 @@ pub(in crate::rpc) fn new_task(
     apply(engine, &mut spec, options, peer)?;
     let parent = request.parent_task.map(capsule_core::id::TaskId);
     Ok(NewTask { spec, payload: work.encode(), parent, dry_run: request.dry_run })
+}
+
+/// Submits many; each stands for itself, and has its result in its place.
+pub(in crate::rpc) async fn each(
+    engine: &Engine,
+    peer: &Peer,
+    rows: Vec<v1::SubmitRequest>,
+) -> Result<Vec<v1::SubmitResult>, Refused> {
+    let mut results = vec![v1::SubmitResult::default(); rows.len()];
+    let mut submits = Vec::with_capacity(rows.len());
+    let mut places = Vec::with_capacity(rows.len());
+    for (row, result) in rows.into_iter().zip(&mut results) {
+        match new_task(engine, row, peer) {
+            Ok(new) => {
+                submits.push(new);
+                places.push(result);
+            }
+            Err(refused) => fail(result, refused),
+        }
+    }
+    let submitted = engine.submit(submits).await.map_err(Refused::from)?;
+    for (place, submitted) in places.into_iter().zip(submitted) {
+        match submitted {
+            Ok(submitted) => {
+                place.id = submitted.task.id.0;
+                place.merged = matches!(submitted.how, How::Merged { .. });
+                place.existing = submitted.how == How::Existing;
+            }
+            Err(error) => fail(place, error.into()),
+        }
+    }
+    Ok(results)
+}
+
+fn fail(result: &mut v1::SubmitResult, refused: Refused) {
+    result.error = refused.message;
+    refused.name.clone_into(&mut result.error_code);
 }
 
 fn program_work(program: v1::Program) -> Result<Program, Refused> {

@@ -1,6 +1,6 @@
 //! Which tasks a request means: ids as people type them, or a filter.
 
-use capsule_core::id::{TaskId, Uuid};
+use capsule_core::id::{ScheduleId, TaskId, Uuid};
 use capsule_core::task::{Status, Task};
 use capsule_proto::v1;
 
@@ -21,8 +21,7 @@ pub(in crate::rpc) fn one(engine: &Engine, text: &str, peer: &Peer) -> Result<Ta
         // The end of a UUID may be nothing but digits; a number that is or was a task comes first.
         let digits = plain.len() >= SUFFIX_MIN;
         return known(engine, id).or_else(|unknown| {
-            let uuid =
-                if digits && never(engine, id)? { by_uuid(engine, plain).ok() } else { None };
+            let uuid = if digits && never(engine, id) { by_uuid(engine, plain).ok() } else { None };
             uuid.ok_or(unknown)
         });
     }
@@ -49,7 +48,7 @@ pub(in crate::rpc) fn all(
     if !targets.ids.is_empty() {
         return targets.ids.iter().map(|text| one(engine, text, peer)).collect();
     }
-    let search = Search::of(targets.filter.as_ref());
+    let search = Search::of(engine, targets.filter.as_ref());
     let filter = convert::filter(targets.filter);
     if filter.is_empty() && search.is_empty() && !targets.all {
         return Err(Refused::invalid("no task is named").hint("capsule list"));
@@ -68,9 +67,9 @@ fn known(engine: &Engine, id: TaskId) -> Result<TaskId, Refused> {
     if engine.book().entries.contains_key(&id) { Ok(id) } else { Err(missing(engine, id)) }
 }
 
-/// Whether no task ever had this number.
-fn never(engine: &Engine, id: TaskId) -> Result<bool, Refused> {
-    Ok(engine::tombstone(engine.store(), id)?.is_none())
+/// Whether nothing ever had this number.
+fn never(engine: &Engine, id: TaskId) -> bool {
+    id > engine.book().last_id || id == TaskId(0)
 }
 
 fn missing(engine: &Engine, id: TaskId) -> Refused {
@@ -81,7 +80,18 @@ fn missing(engine: &Engine, id: TaskId) -> Refused {
             Refused::not_found(format!("task {id} is {}, pruned on {day}", stone.status))
                 .hint("capsule list")
         }
-        Ok(None) => Refused::not_found(format!("there is no task {id}")).hint("capsule list"),
+        Ok(None) if never(engine, id) => {
+            Refused::not_found(format!("there is no task {id}")).hint("capsule list")
+        }
+        Ok(None) if engine.schedule(ScheduleId(id.0)).is_some() => {
+            Refused::not_found(format!("{id} is no task but a schedule"))
+                .hint(format!("capsule schedule history {id}"))
+        }
+        Ok(None) => {
+            let kept = "its trace is no longer kept";
+            Refused::not_found(format!("task {id} was removed or pruned ({kept})"))
+                .hint("capsule list")
+        }
         Err(error) => error.into(),
     }
 }

@@ -50,7 +50,7 @@ impl Schedules for Api {
         let rows = self.engine.ticks(schedule.id, limit as usize).map_err(Refused::from)?;
         let mut ticks = Vec::with_capacity(rows.len());
         for row in rows {
-            ticks.push(self.row(&row)?);
+            ticks.push(self.row(&schedule, &row)?);
         }
         Ok(Response::new(v1::ScheduleHistoryReply { schedule: Some(view(&schedule)), ticks }))
     }
@@ -114,7 +114,7 @@ impl Schedules for Api {
         let NewTask { spec, payload, .. } = submit::new_task(&self.engine, submit, &peer)?;
         let new = NewSchedule { title: name, spec, payload, rule, policy };
         let added = self.engine.add_schedule(new).await.map_err(Refused::from)?;
-        let Added { schedule, created } = added.map_err(Refused::from)?;
+        let Added { schedule, created } = added.map_err(not_added)?;
         let schedule = Some(view(&schedule));
         Ok(Response::new(v1::AddScheduleReply { schedule, created, warnings }))
     }
@@ -207,18 +207,31 @@ impl Api {
     }
 }
 
+/// Why a schedule was not added: what is wrong is in the call.
+fn not_added(error: ScheduleError) -> Refused {
+    let message = error.to_string();
+    match error {
+        ScheduleError::NoNext(_) => Refused::invalid("all its times are over: it would never fire"),
+        ScheduleError::OfApp { name, app } => Refused::precondition("of_app", message)
+            .hint(format!("capsule schedule show {app}/{name}")),
+        ScheduleError::Unknown(_)
+        | ScheduleError::Ended(_)
+        | ScheduleError::Overlap(_)
+        | ScheduleError::Refused(_) => error.into(),
+    }
+}
+
 impl From<ScheduleError> for Refused {
     fn from(error: ScheduleError) -> Self {
         let message = error.to_string();
         match error {
             ScheduleError::Unknown(_) => Self::not_found(message).hint("capsule schedule list"),
             ScheduleError::Ended(_) => Self::precondition("ended", message),
-            ScheduleError::NoNext(_) => {
-                Self::precondition("no_next", message).hint("capsule schedule list")
+            ScheduleError::NoNext(name) => {
+                Self::precondition("no_next", message).hint(format!("capsule schedule show {name}"))
             }
-            ScheduleError::OfApp { .. } => {
-                Self::precondition("of_app", message).hint("capsule deploy --help")
-            }
+            ScheduleError::OfApp { name, app } => Self::precondition("of_app", message)
+                .hint(format!("capsule schedule pause {app}/{name}")),
             ScheduleError::Overlap(task) => {
                 Self::precondition("overlap", message).hint(format!("capsule wait {task}"))
             }

@@ -162,11 +162,11 @@ fn said(shift: Shift) -> String {
     };
     match shift {
         Shift::Gap(wall) => {
-            format!("{} does not come that day: it fires right after the gap", clock(wall))
+            format!("no {} that day: right after it", clock(wall))
         }
-        Shift::First => "it comes twice that day: it fires the first time".to_owned(),
-        Shift::Earlier => "it comes twice that day: the first".to_owned(),
-        Shift::Later => "it comes twice that day: the second".to_owned(),
+        Shift::First => "comes twice: the first time only".to_owned(),
+        Shift::Earlier => "comes twice: the first time".to_owned(),
+        Shift::Later => "comes twice: the second time".to_owned(),
     }
 }
 
@@ -228,11 +228,8 @@ impl Api {
             since = since.max(oldest.key.planned);
         }
         let from = from_us.map_or(since, |from| Timestamp(from).max(since));
-        // What is due at this instant may be in the making.
-        let settled = Timestamp(now.0.saturating_sub(LATE.as_micros().cast_signed()));
-        let over = schedule.ended.or_else(|| schedule.next.is_none().then_some(schedule.decided));
-        let to = to_us.map_or(settled, |to| Timestamp(to).min(settled));
-        let to = over.map_or(to, |over| over.min(to));
+        let settled = settled(&schedule, now);
+        let to = to_us.map_or(settled, |to| Timestamp(to).min(settled)).max(from);
         let paused_from = schedule.next.filter(|_| schedule.paused.is_some());
         let paused = "paused".to_owned();
         let mut single = HashMap::new();
@@ -274,6 +271,20 @@ impl Api {
             next = schedule.planned_after(at);
         }
         Ok(reply)
+    }
+}
+
+/// Until when all planned fires must have their record: until the next, unless that is overdue.
+fn settled(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    if let Some(ended) = schedule.ended {
+        return ended;
+    }
+    match schedule.next {
+        None => schedule.decided,
+        Some(next) if now.since(schedule.due_at(next)) <= LATE => {
+            Timestamp(next.0.saturating_sub(1)).min(now)
+        }
+        Some(_) => now,
     }
 }
 

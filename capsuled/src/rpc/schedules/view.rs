@@ -17,12 +17,13 @@ const SUBMITTED_SHOWN: usize = 20;
 
 impl Api {
     /// A fire of a history, with its task and what that submitted.
-    pub(super) fn row(&self, row: &TickRow) -> Result<v1::TickView, Refused> {
+    pub(super) fn row(&self, schedule: &Schedule, row: &TickRow) -> Result<v1::TickView, Refused> {
         let mut view = tick(row.key.planned.0, row.key.generation, &row.tick.outcome);
         view.at_us = Some(row.tick.at.0);
         if let Some(id) = view.task {
             let task = self.engine.task(TaskId(id))?;
-            view.delivered = task.as_ref().is_some_and(only_delivered);
+            let runs_handler = schedule.template.is_none();
+            view.delivered = runs_handler && task.as_ref().is_some_and(only_delivered);
             view.task_view = task.map(|task| self.view(&task));
             let submitted = self.engine.book().submitted_by(TaskId(id));
             for child in submitted.into_iter().take(SUBMITTED_SHOWN) {
@@ -36,9 +37,7 @@ impl Api {
 /// The run was given to the SDK's own runner, which does not say how it ends.
 fn only_delivered(task: &Task) -> bool {
     let by_stock = |last: &AttemptRecord| last.receipt.attribution == STOCK;
-    task.status() == Status::Completed
-        && task.spec.tick.is_some()
-        && task.last.as_ref().is_some_and(by_stock)
+    task.status() == Status::Completed && task.last.as_ref().is_some_and(by_stock)
 }
 
 /// A schedule for the wire.

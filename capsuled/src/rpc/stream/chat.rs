@@ -190,12 +190,16 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::appdata::AppData;
+    use crate::backup::{Backups, Sources};
+    use crate::clock::SystemClock;
     use crate::deploying::Deployer;
     use crate::gateway::Opening;
     use crate::gateway::tests::{Bench, block, submitted};
     use crate::logs::LogDir;
-    use crate::rpc::About;
+    use crate::rpc::{About, Doors};
     use crate::runner::process::Processes;
+    use crate::store::{MemoryStore, SideFiles, StateDir};
 
     fn api(bench: &Bench, ending: CancellationToken) -> Api {
         let engine = bench.gateway.engine().clone();
@@ -210,7 +214,18 @@ mod tests {
         let logs = Arc::new(LogDir::open(logs).unwrap());
         let children = Arc::new(Processes::new(Arc::clone(&logs)));
         let deployer = Deployer::new(bench.dir.path(), bench.dir.path().join("host"), children);
-        Api::new(engine, logs, about, deployer.into(), (bench.gateway.clone(), ending))
+        let data = AppData::start(bench.dir.path(), Arc::new(SystemClock)).unwrap();
+        let state =
+            StateDir::open(&bench.dir.path().join(uuid::Uuid::now_v7().to_string())).unwrap();
+        let backups = Backups::new(Sources {
+            root: bench.dir.path().to_path_buf(),
+            store: uuid::Uuid::nil(),
+            records: Arc::new(MemoryStore::new()),
+            side: SideFiles::new(&state),
+            data,
+        });
+        let doors = Doors { gateway: bench.gateway.clone(), backups, ending };
+        Api::new(engine, logs, about, deployer.into(), doors)
     }
 
     async fn next(stream: &mut ChatStream) -> Event {

@@ -2,5 +2,6 @@
 
 pub(super) mod chat;
 pub(super) mod progress;
+pub(super) mod submits;
 pub(super) mod tail;
 pub(super) mod watch;

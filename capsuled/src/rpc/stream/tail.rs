@@ -165,7 +165,9 @@ impl Tail {
             let now = self.load().await?;
             let over = now.attempts > number || now.state.lease().is_none();
             cursor = self.drain(&mut reader, number, cursor).await?;
-            let Some(follower) = follower.as_mut().filter(|_| !over) else { return Ok(()) };
+            let Some(follower) = follower.as_mut().filter(|_| !over) else {
+                return self.say_pruned(&mut reader, number, &now).await;
+            };
             if *told != Some(now.seq) {
                 *told = Some(now.seq);
                 self.tell(&now).await?;
@@ -206,6 +208,7 @@ impl Tail {
                             stream: word(stream).to_owned(),
                             data: bytes,
                             gap: std::mem::take(&mut gap),
+                            pruned: false,
                             cursor: format!("{number}:{next}"),
                         };
                         self.send(Event::Chunk(chunk)).await?;
@@ -221,6 +224,33 @@ impl Tail {
                 return Ok(cursor);
             }
         }
+    }
+
+    /// Says so when the log of an attempt that has ended was removed to make room.
+    async fn say_pruned(
+        &self,
+        reader: &mut LogReader,
+        number: AttemptNumber,
+        task: &Task,
+    ) -> Result<(), Over> {
+        let size = self.checked(reader.size()).await?;
+        if size.written > 0 {
+            return Ok(());
+        }
+        let attempts = match task.last.clone().filter(|last| last.number == number) {
+            Some(last) => vec![last],
+            None => self.checked(engine::attempts(self.api.engine.store(), task)).await?,
+        };
+        let found = attempts.iter().find(|it| it.number == number && it.ended.is_some());
+        let kept = |it: &capsule_core::attempt::Receipt| {
+            (it.output_bytes + it.error_bytes).saturating_sub(it.dropped_bytes)
+        };
+        let gap = found.map_or(0, |it| kept(&it.receipt));
+        if gap == 0 {
+            return Ok(());
+        }
+        let chunk = v1::LogChunk { attempt: number.0, gap, pruned: true, ..Default::default() };
+        self.send(Event::Chunk(chunk)).await
     }
 
     /// Waits for a change of the task.

@@ -95,7 +95,7 @@ pub(in crate::rpc) fn wait(
 /// not every step.
 pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let search = Search::of(request.filter.as_ref());
+    let search = Search::of(&api.engine, request.filter.as_ref());
     let filter = convert::filter(request.filter);
     let watch = Watch {
         whatever_status: Filter { statuses: Vec::new(), ..filter.clone() },

@@ -51,12 +51,50 @@ impl Header {
     }
 }
 
+/// How many records each table has, and how many bytes they all are with their keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    records: [u64; Table::ALL.len()],
+    bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, key: &[u8], stored: &[u8]) {
+        if let Some(records) = self.of(key) {
+            *records = records.wrapping_add(1);
+        }
+        self.bytes = self.bytes.wrapping_add((key.len() + stored.len()) as u64);
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8], stored: &[u8]) {
+        if let Some(records) = self.of(key) {
+            *records = records.wrapping_sub(1);
+        }
+        self.bytes = self.bytes.wrapping_sub((key.len() + stored.len()) as u64);
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The tables that have records.
+    pub(super) fn counts(&self) -> Counts {
+        let all = Table::ALL.into_iter().zip(self.records);
+        all.filter(|(_, records)| *records > 0).collect()
+    }
+
+    fn of(&mut self, key: &[u8]) -> Option<&mut u64> {
+        let place = Table::ALL.iter().position(|table| key.first() == Some(&table.prefix()))?;
+        self.records.get_mut(place)
+    }
+}
+
 /// What a database holds.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     pub(super) header: Option<Header>,
     /// Whole records.
-    pub(super) counts: Counts,
+    pub(super) tally: Tally,
     pub(super) sum: Sum,
     /// Records that are not whole, and reads that failed.
     pub(super) bad: u64,
@@ -96,7 +134,7 @@ impl Audit {
                 self.header = Header::decode(body);
             }
             (Ok(body), Some(table)) => {
-                *self.counts.entry(table).or_default() += 1;
+                self.tally.add(key, stored);
                 self.sum.add(stored);
                 return Some((table, body));
             }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::sled::{Batch, IVec};
 
-use super::super::StoreError;
+use super::super::{StateDir, StoreError};
 use super::guard::{Awake, Fault, guarded};
 
 /// Chosen once; it cannot change for an existing database. Four times the smallest size that
@@ -26,12 +27,16 @@ pub(super) struct Database {
     db: Option<::sled::Db>,
     root: PathBuf,
     path: PathBuf,
+    /// The path that errors name.
+    shown: PathBuf,
+    /// Its folder, when it was opened by that and not by its name.
+    folder: Option<File>,
 }
 
 impl fmt::Debug for Database {
     /// The database's own `Debug` prints every record.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Database").field("path", &self.shown).finish_non_exhaustive()
     }
 }
 
@@ -39,6 +44,22 @@ impl Database {
     /// Opens the database at `path`, and makes one where there is none. `root` is the state
     /// directory that errors name.
     pub(super) fn open(root: &Path, path: &Path) -> Result<Self, StoreError> {
+        Self::open_at(root, path, (path, None))
+    }
+
+    /// Makes a database in the folder `dir`, which may be renamed while it is open: the kernel
+    /// leads to the folder, whatever its name. Errors name the place that it is meant for.
+    pub(super) fn open_in(state: &StateDir, dir: &Path) -> Result<Self, StoreError> {
+        let folder = File::open(dir).map_err(|source| StoreError::io("open", dir, source))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        Self::open_at(state.root(), &path, (&state.queue(), Some(folder)))
+    }
+
+    fn open_at(
+        root: &Path,
+        path: &Path,
+        (shown, folder): (&Path, Option<File>),
+    ) -> Result<Self, StoreError> {
         let open = || {
             ::sled::Config::new()
                 .path(path)
@@ -49,8 +70,9 @@ impl Database {
                 .open()
         };
         wait_released(path);
-        let db = guarded(open).map_err(|fault| fault.into_error(root, path, "open"))?;
-        Ok(Self { db: Some(db), root: root.to_path_buf(), path: path.to_path_buf() })
+        let db = guarded(open).map_err(|fault| fault.into_error(root, shown, "open"))?;
+        let (root, path, shown) = (root.to_path_buf(), path.to_path_buf(), shown.to_path_buf());
+        Ok(Self { db: Some(db), root, path, shown, folder })
     }
 
     /// The database's folder.
@@ -82,7 +104,7 @@ impl Database {
     }
 
     fn error(&self, fault: Fault, doing: &'static str) -> StoreError {
-        fault.into_error(&self.root, &self.path, doing)
+        fault.into_error(&self.root, &self.shown, doing)
     }
 
     fn db(&self) -> &::sled::Db {
@@ -101,13 +123,18 @@ impl Drop for Database {
         if let Err(fault) = closed {
             tracing::debug!(?fault, "closing the database");
         }
-        wait_released(&self.path);
+        // Its threads may still go through the folder, whose number must not become another file's.
+        if !wait_released(&self.path)
+            && let Some(folder) = self.folder.take()
+        {
+            let _stays_open = folder.into_raw_fd();
+        }
     }
 }
 
 /// Waits until a database that this process closed is closed: its threads hold its file for a
 /// moment longer. What to do when that takes too long is up to the one who opens it.
-fn wait_released(path: &Path) {
+fn wait_released(path: &Path) -> bool {
     let _awake = Awake::begin();
     let began = Instant::now();
     while let Ok(file) = File::open(path.join("db"))
@@ -116,6 +143,7 @@ fn wait_released(path: &Path) {
     {
         thread::park_timeout(Duration::from_millis(1));
     }
+    began.elapsed() < RELEASE
 }
 
 /// Stored records in key order, from either end. It ends after the first error.

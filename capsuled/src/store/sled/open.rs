@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::super::disk::{self, Disk, DiskSync};
 use super::super::manifest::{Manifest, Stage};
 use super::super::record::Sum;
-use super::super::{StateDir, StoreError};
+use super::super::{StateDir, StoreError, archive};
 use super::SledStore;
 use super::audit::{Audit, Counts, HEADER_KEY, Header, Visit};
 use super::database::Database;
@@ -79,6 +79,7 @@ impl SledStore {
     ) -> Result<Opened, StoreError> {
         let _drowsy = DrowsyPool::begin();
         state.release_reserve()?;
+        archive::finish(state.root(), &*sync)?;
         let mut manifest = if let Some(manifest) = Manifest::read(state.root())? {
             manifest
         } else {
@@ -109,10 +110,10 @@ impl SledStore {
             created: manifest.created,
             low_bound,
             high_water: header.high_water,
-            records: audit.counts,
+            records: audit.tally.counts(),
             reserved,
         };
-        let store = Self::new(state, database, (header, manifest), sync)?;
+        let store = Self::new(state, database, (header, audit.tally, manifest), sync)?;
         Ok(Opened { store, found })
     }
 }

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::super::disk::{self, Disk, DiskSync};
 use super::super::manifest::{Manifest, Stage};
 use super::super::record::{self, Sum};
-use super::super::{StateDir, StoreError, Table};
+use super::super::{StateDir, StoreError, Table, archive};
 use super::audit::{Audit, Counts, HEADER_KEY, Header};
 use super::database::Database;
-use super::verify;
+use super::{compact, verify};
 
 /// A copy of the damaged queue, which opening may change.
 const COPY: &str = "queue.copy";
@@ -54,6 +54,7 @@ pub struct Repaired {
 /// damaged one aside, under a name made of `now`. Safe to run again after a crash at any moment;
 /// works on a store that is not damaged, too.
 pub fn repair(state: &StateDir, now: Timestamp) -> Result<Repaired, StoreError> {
+    archive::finish(state.root(), &Disk)?;
     finish(state, &Disk)?;
     let manifest = match Manifest::read(state.root()) {
         Ok(manifest) => manifest,
@@ -101,9 +102,9 @@ pub(super) fn finish(state: &StateDir, sync: &dyn DiskSync) -> Result<(), StoreE
     Ok(())
 }
 
-/// Removes what a repair or a check that was cut short has left.
+/// Removes what a repair, a rebuild or a check that was cut short has left.
 pub(super) fn clear(state: &StateDir) -> Result<(), StoreError> {
-    [COPY, BARE_COPY, PARTIAL, REPAIRED, verify::COPY]
+    [COPY, BARE_COPY, PARTIAL, REPAIRED, verify::COPY, compact::COMPACT]
         .into_iter()
         .try_for_each(|left| disk::remove_tree(&state.root().join(left)))
 }
@@ -221,7 +222,7 @@ fn build(
     disk::sync_tree(&Disk, &partial)?;
     rename(&partial, &repaired)?;
     disk::sync_path(&Disk, state.root())?;
-    Ok(audit.counts)
+    Ok(audit.tally.counts())
 }
 
 /// Puts the damaged queue aside and the repaired one in its place.

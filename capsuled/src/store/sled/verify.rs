@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::disk;
 use super::super::manifest::Manifest;
-use super::super::{StateDir, StoreError};
+use super::super::{StateDir, StoreError, archive};
 use super::audit::{Audit, Counts};
 use super::database::Database;
 
@@ -37,6 +37,7 @@ impl VerifyReport {
 /// Checks the store of a state directory. Works on a copy of the queue, because opening a damaged
 /// database changes it; needs the room for that copy.
 pub fn verify(state: &StateDir) -> Result<VerifyReport, StoreError> {
+    archive::finish(state.root(), &disk::Disk)?;
     let mut report = VerifyReport::default();
     let manifest = match Manifest::read(state.root()) {
         Ok(Some(manifest)) => Some(manifest),
@@ -78,7 +79,7 @@ fn describe(
 ) {
     let judged = manifest.and_then(|manifest| audit.judge(state.root(), manifest).err());
     report.high_water = audit.header.map(|header| header.high_water);
-    report.records = audit.counts;
+    report.records = audit.tally.counts();
     if audit.damage.is_empty() {
         report.damage.extend(judged.map(|error| error.to_string()));
     } else {

@@ -2,5 +2,7 @@
 
 mod demo;
 mod disk;
+mod leaks;
 mod output;
+mod retention;
 mod wakes;

@@ -1,127 +1,143 @@
-//! `kill -9` of the daemon at random moments, while tasks are submitted, run, end, fail, wait for
-//! locks and are cancelled. What the daemon acknowledged is the oracle: nothing of it is lost,
-//! nothing runs twice, no id is used again.
+//! `kill -9` of the daemon, and now and then of its keeper, at random moments and at named places,
+//! while tasks are submitted, run, end, fail, wait for locks, are cancelled, retried, held and
+//! removed, queues are paused and schedules fire. What the daemon acknowledged or showed is the
+//! oracle: nothing of it is lost or undone, nothing runs twice, no id is used again.
 //!
 //! `CAPSULE_ROUNDS` says how often it is killed, `CAPSULE_SEED` repeats a run's choices.
 
+mod app;
+mod ask;
+mod client;
+mod kills;
+mod model;
 mod oracle;
 mod plan;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use capsule_proto::v1::tasks_client::TasksClient;
-use capsule_proto::v1::{CancelRequest, ListRequest, TaskView};
-use capsule_tests::{Home, rpc, wait_for};
+use capsule_proto::v1::daemon_client::DaemonClient;
+use capsule_proto::v1::{ListLocksRequest, ListRequest, TaskView};
+use capsule_tests::{Home, rpc, wait_for_within};
+use nix::sys::signal::Signal;
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
 
-use oracle::{Acknowledged, Cancel};
-use plan::{Plan, Random};
+use client::Client;
+use kills::{Killer, SLOTS};
+use oracle::{Judge, Notes};
+use plan::Random;
 
-const SLOTS: &[&str] = &["--slots", "8"];
-/// How many clients submit at once, and how much each of them at the most in one round.
+/// How many clients ask at once.
 const CLIENTS: usize = 3;
-const SUBMITS: usize = 6;
+/// After so many rounds the state directory is verified as it was left.
+const VERIFY: u64 = 10;
 
 #[test]
-fn nothing_acknowledged_is_lost_or_run_twice() {
-    let rounds = number("CAPSULE_ROUNDS").unwrap_or(12);
+fn nothing_acknowledged_is_lost_undone_or_run_twice() {
+    let rounds = number("CAPSULE_ROUNDS").unwrap_or(50);
     let seed = number("CAPSULE_SEED").unwrap_or_else(plan::any_seed);
     eprintln!("CAPSULE_ROUNDS={rounds} CAPSULE_SEED={seed}");
     let mut random = Random(seed);
     let home = Home::new();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    drop(home.start_with(SLOTS));
-    let mut acknowledged = Vec::new();
-    for _ in 0..rounds {
-        let mut daemon = home.launch(SLOTS);
-        if random.one_in(4) {
-            // While it opens the store and settles with the keeper.
-            pass(&runtime, random.millis(60));
-        } else {
-            home.ready(&mut daemon);
-            let clients: Vec<_> = (0..CLIENTS)
-                .map(|_| {
-                    runtime.spawn(submit(home.socket(), Random(random.next()), home.path("h")))
-                })
-                .collect();
-            pass(&runtime, random.millis(300));
-            daemon.kill();
-            for client in clients {
-                acknowledged.extend(runtime.block_on(client).unwrap());
-            }
+    let daemon = home.start_with(SLOTS);
+    app::deploy(&home);
+    daemon.kill();
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|number| Client::new(number, random.next(), home.socket(), home.path("h")))
+        .collect();
+    let mut killer = Killer::new(&home, Random(random.next()));
+    for round in 1..=rounds {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut busy = Vec::new();
+        killer.round(|| {
+            let work = |client: Client| runtime.spawn(client.work(Arc::clone(&over)));
+            busy.extend(clients.drain(..).map(work));
+        });
+        over.store(true, Ordering::Relaxed);
+        clients.extend(busy.into_iter().map(|client| runtime.block_on(client).unwrap()));
+        if round.is_multiple_of(VERIFY) {
+            verify(&home);
         }
     }
-    let _daemon = home.start_with(SLOTS);
-    let tasks = all_ended(&home, &runtime);
-    eprintln!("{} tasks were acknowledged, {} are known", acknowledged.len(), tasks.len());
-    assert!(acknowledged.len() as u64 >= rounds, "hardly anything was tried");
-    oracle::judge(&home, &tasks, &acknowledged);
-    runtime.block_on(oracle::judge_logs(&home, &tasks, &acknowledged));
-}
-
-/// The random moment itself: no condition tells when it has come.
-fn pass(runtime: &Runtime, time: Duration) {
-    runtime.block_on(async { tokio::time::sleep(time).await });
+    killer.tell();
+    judge(&home, &runtime, &mut clients, &killer);
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Submits and cancels until the daemon is gone; gives what was acknowledged.
-async fn submit(socket: PathBuf, mut random: Random, folder: PathBuf) -> Vec<Acknowledged> {
-    let mut acknowledged: Vec<Acknowledged> = Vec::new();
-    let Ok(mut client) = rpc::connect(&socket).await else { return acknowledged };
-    for _ in 0..SUBMITS {
-        let plan = Plan::any(&mut random);
-        let Ok(reply) = client.submit(plan.request(&folder)).await else { return acknowledged };
-        let task = reply.into_inner().task.unwrap();
-        acknowledged.push(Acknowledged { id: task.id, uuid: task.uuid, plan, cancel: None });
-        if random.one_in(4) {
-            let chosen = random.below(acknowledged.len() as u64);
-            let chosen = &mut acknowledged[usize::try_from(chosen).unwrap()];
-            if chosen.cancel.is_none() && chosen.plan.may_be_cancelled() {
-                chosen.cancel = Some(cancel(&mut client, chosen.id).await);
-            }
+fn verify(home: &Home) {
+    let dir = home.state_dir().display().to_string();
+    let verified = home.capsuled(["db", "verify", "--state-dir", &dir]).run().exits(0);
+    assert!(verified.text().contains("the store is whole"), "{}", verified.text());
+}
+
+/// Lets everything end and judges all that was told.
+fn judge(home: &Home, runtime: &Runtime, clients: &mut [Client], killer: &Killer<'_>) {
+    let daemon = home.start_with(SLOTS);
+    for client in &mut *clients {
+        runtime.block_on(finish(client));
+    }
+    let schedules = runtime.block_on(app::still(home));
+    let tasks = all_ended(home, runtime);
+    let notes = Notes::read(home);
+    let judge = Judge { tasks: &tasks, notes: &notes, deaths: &killer.deaths };
+    judge.all();
+    judge.locks(home);
+    let mut done: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut triggered = Vec::new();
+    for client in &*clients {
+        judge.client(client);
+        runtime.block_on(judge.logs(home, client));
+        triggered.extend(&client.triggered);
+        for (what, count) in &client.done {
+            *done.entry(what).or_default() += count;
         }
-        tokio::time::sleep(random.millis(30)).await;
     }
-    acknowledged
+    let ticks = runtime.block_on(app::judge(home, &schedules, &tasks, &triggered));
+    eprintln!("answered: {done:?}");
+    let told: usize = clients.iter().map(|client| client.known.len()).sum();
+    eprintln!("{told} tasks acknowledged, {} there, {ticks} of ticks", tasks.len());
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.end().success(), "{}", home.log());
+    verify(home);
 }
 
-async fn cancel(client: &mut TasksClient<Channel>, id: u64) -> Cancel {
-    let request = CancelRequest {
-        targets: rpc::targets([id]),
-        grace_ms: Some(0),
-        ..CancelRequest::default()
-    };
-    match client.cancel(request).await {
-        Ok(reply) => match reply.into_inner().results[0].outcome.as_str() {
-            "cancelled" => Cancel::Done,
-            "already_ended" => Cancel::TooLate,
-            "cancelling" => Cancel::Asked,
-            other => panic!("an outcome that is not known: {other}"),
-        },
-        Err(_) => Cancel::Asked,
+/// Looks a last time, and lets go on what was held up.
+async fn finish(client: &mut Client) {
+    let mut calls = client.connect(&AtomicBool::new(false)).await.unwrap();
+    client.look(&mut calls).await.unwrap();
+    client.pause(&mut calls, false).await.unwrap();
+    // Also those whose submit was not answered.
+    let held = client.list(&mut calls).await.unwrap().into_values().filter(|task| task.hold);
+    for task in held.filter(|task| task.ended_us.is_none()) {
+        client.release(&mut calls, task.id).await.unwrap();
+    }
+    for number in 0..client.keys.len() {
+        client.submit_key(&mut calls, number).await.unwrap();
     }
 }
 
-/// Waits until nothing goes on, and gives all tasks.
+/// Waits until nothing goes on and all locks are free, and gives all tasks.
 fn all_ended(home: &Home, runtime: &Runtime) -> Vec<TaskView> {
-    wait_for("all tasks end", || {
+    wait_for_within("all tasks end", capsule_tests::PATIENCE * 3, || {
         let counts = &home.status()["by_status"];
         let waiting = ["scheduled", "pending", "claimed", "running", "retry"];
         waiting.iter().all(|status| counts[status] == 0).then_some(())
     });
     runtime.block_on(async {
+        let channel = rpc::channel(&home.socket()).await.unwrap();
+        let locks = DaemonClient::new(channel).list_locks(ListLocksRequest::default()).await;
+        assert_eq!(locks.unwrap().into_inner().locks, [], "a lock is stuck");
         let mut client = rpc::connect(&home.socket()).await.unwrap();
         let mut tasks = Vec::new();
         let mut before = None;
         loop {
-            let request = ListRequest { limit: 500, before, ..ListRequest::default() };
+            let request = ListRequest { limit: 10_000, before, ..ListRequest::default() };
             let reply = client.list(request).await.unwrap().into_inner();
             tasks.extend(reply.tasks);
             before = reply.next_before;

@@ -7,41 +7,20 @@ use capsule_proto::v1::tail_event::Event;
 use capsule_proto::v1::{Status, TailRequest, TaskView};
 use capsule_tests::{Home, rpc};
 
+use super::client::Client;
+use super::kills::Death;
+use super::model::{Cancel, Gone, Hold, Known};
 use super::plan::Plan;
 
-/// A task whose submit was answered.
-#[derive(Debug)]
-pub(super) struct Acknowledged {
-    pub(super) id: u64,
-    pub(super) uuid: String,
-    pub(super) plan: Plan,
-    pub(super) cancel: Option<Cancel>,
-}
-
-/// What is known of a cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cancel {
-    /// It is cancelled, said the daemon.
-    Done,
-    /// It is being stopped, or nothing was said: either end is true.
-    Asked,
-    /// It had ended, said the daemon.
-    TooLate,
-}
-
-impl Acknowledged {
-    /// Whether it may have been kept from its own end.
-    fn is_stopped(&self) -> bool {
-        matches!(self.cancel, Some(Cancel::Done | Cancel::Asked))
-    }
-}
+/// Of so many tasks at the most the log is read.
+const LOGS: usize = 300;
 
 /// How often each attempt began and came to its end.
 #[derive(Debug, Default)]
-struct Notes(BTreeMap<(u64, u32), (u32, u32)>);
+pub(super) struct Notes(BTreeMap<(u64, u32), (u32, u32)>);
 
 impl Notes {
-    fn read(home: &Home) -> Self {
+    pub(super) fn read(home: &Home) -> Self {
         let mut notes = Self::default();
         for line in fs::read_to_string(home.path("h/notes")).unwrap().lines() {
             let words: Vec<&str> = line.split(' ').collect();
@@ -53,85 +32,143 @@ impl Notes {
         notes
     }
 
-    fn attempts(&self, id: u64) -> Vec<(u32, (u32, u32))> {
+    /// The attempts of a task that began, each with how often it came to its end.
+    fn attempts(&self, id: u64) -> Vec<(u32, u32)> {
         let of = self.0.range((id, 0)..=(id, u32::MAX));
-        of.map(|((_, attempt), counts)| (*attempt, *counts)).collect()
+        of.map(|((_, attempt), (_, ended))| (*attempt, *ended)).collect()
     }
 }
 
-/// Judges every acknowledged task, and every attempt that ever ran.
-pub(super) fn judge(home: &Home, tasks: &[TaskView], acknowledged: &[Acknowledged]) {
-    let known: HashMap<u64, &TaskView> = tasks.iter().map(|task| (task.id, task)).collect();
-    assert_eq!(known.len(), tasks.len(), "an id stands for one task");
-    let ids: HashSet<u64> = acknowledged.iter().map(|task| task.id).collect();
-    assert_eq!(ids.len(), acknowledged.len(), "an id was acknowledged twice");
-
-    let notes = Notes::read(home);
-    for ((id, attempt), (begun, ended)) in &notes.0 {
-        assert!(*begun == 1 && *ended <= 1, "attempt {attempt} of {id} ran {begun} times");
-        let task = known.get(id).unwrap_or_else(|| panic!("{id} ran and is not known"));
-        assert!(*attempt <= task.attempt, "attempt {attempt} of {id} is not known");
-    }
-    for task in tasks {
-        assert!(!task.reason.starts_with("lost"), "{} is lost: {}", task.id, task.reason);
-    }
-    for one in acknowledged {
-        let task = known.get(&one.id).unwrap_or_else(|| panic!("{} is lost", one.id));
-        assert_eq!(task.uuid, one.uuid, "{} was used again", one.id);
-        judge_end(one, task, &notes.attempts(one.id));
-    }
-    for key in 0..2 {
-        judge_lock(&fs::read_to_string(home.path(format!("h/lock-{key}"))).unwrap_or_default());
-    }
+/// All that is known at the end.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    pub(super) tasks: &'a [TaskView],
+    pub(super) notes: &'a Notes,
+    pub(super) deaths: &'a [Death],
 }
 
-fn judge_end(one: &Acknowledged, task: &TaskView, ran: &[(u32, (u32, u32))]) {
-    let about = format!("{one:?} became {task:?} and ran {ran:?}");
-    if task.status() == Status::Cancelled {
-        assert!(one.is_stopped(), "{about}");
-        return;
-    }
-    assert_ne!(one.cancel, Some(Cancel::Done), "{about}");
-    let own = one.plan.code();
-    let status = if own == 0 { Status::Completed } else { Status::Failed };
-    assert_eq!(task.status(), status, "{about}");
-    assert_eq!(task.exit_code, Some(i32::try_from(own).unwrap()), "{about}");
-    assert_eq!(task.attempt, one.plan.attempts(), "{about}");
-    let whole: Vec<_> = (1..=one.plan.attempts()).map(|attempt| (attempt, (1, 1))).collect();
-    assert_eq!(ran, whole, "{about}");
-}
-
-/// Nobody enters before the one inside has left.
-fn judge_lock(text: &str) {
-    let lines: Vec<&str> = text.lines().collect();
-    for pair in lines.chunks(2) {
-        let inside = pair[0].strip_prefix("in ").unwrap_or_else(|| panic!("{pair:?}"));
-        assert_eq!(
-            pair.get(1).and_then(|line| line.strip_prefix("out ")),
-            Some(inside),
-            "{pair:?}"
-        );
-    }
-}
-
-/// Judges the logs of all that came to their own end.
-pub(super) async fn judge_logs(home: &Home, tasks: &[TaskView], acknowledged: &[Acknowledged]) {
-    let cancelled: HashSet<u64> = tasks
-        .iter()
-        .filter(|task| task.status() == Status::Cancelled)
-        .map(|task| task.id)
-        .collect();
-    let mut client = rpc::connect(&home.socket()).await.unwrap();
-    for one in acknowledged.iter().filter(|one| !cancelled.contains(&one.id)) {
-        let request = TailRequest { id: one.id.to_string(), ..TailRequest::default() };
-        let mut events = client.tail(request).await.unwrap().into_inner();
-        let mut log = Vec::new();
-        while let Some(event) = events.message().await.unwrap() {
-            if let Some(Event::Chunk(chunk)) = event.event {
-                assert_eq!((chunk.gap, chunk.stream.as_str()), (0, "out"), "{one:?}");
-                log.extend(chunk.data);
+impl Judge<'_> {
+    /// Judges every attempt that ever ran, and all tasks that are there.
+    pub(super) fn all(&self) {
+        let known: HashMap<u64, &TaskView> =
+            self.tasks.iter().map(|task| (task.id, task)).collect();
+        assert_eq!(known.len(), self.tasks.len(), "an id stands for one task");
+        let uuids: HashSet<&str> = self.tasks.iter().map(|task| &*task.uuid).collect();
+        assert_eq!(uuids.len(), self.tasks.len(), "a UUID stands for one task");
+        for ((id, attempt), (begun, ended)) in &self.notes.0 {
+            assert!(*begun == 1 && *ended <= 1, "attempt {attempt} of {id} ran {begun} times");
+            if let Some(task) = known.get(id) {
+                assert!(*attempt <= task.attempt, "attempt {attempt} of {task:?} is not known");
             }
         }
-        assert_eq!(String::from_utf8_lossy(&log), one.plan.output(), "{one:?}");
+        for task in self.tasks {
+            let lost = task.reason.starts_with("lost");
+            assert!(!lost || self.may_be_lost(task), "its keeper lived: {task:?}");
+        }
+    }
+
+    /// Whether a keeper died while the task was there.
+    fn may_be_lost(&self, task: &TaskView) -> bool {
+        let ended = task.ended_us.unwrap_or(i64::MAX);
+        self.deaths.iter().any(|(before, after)| task.created_us <= *after && *before <= ended)
+    }
+
+    /// Judges what one client was told.
+    pub(super) fn client(&self, client: &Client) {
+        let tasks: HashMap<u64, &TaskView> =
+            self.tasks.iter().map(|task| (task.id, task)).collect();
+        for (id, known) in &client.known {
+            match (known.gone, tasks.get(id)) {
+                (Gone::No, Some(task)) => self.end(known, task),
+                (Gone::Yes, None) => {}
+                (gone, task) => panic!("{id} {gone:?}: {known:?} became {task:?}"),
+            }
+        }
+        for (plan, id) in &client.keys {
+            assert!(id.is_some(), "a key of {} stands for nothing: {plan:?}", client.name);
+        }
+    }
+
+    fn end(&self, known: &Known, task: &TaskView) {
+        let ran = self.notes.attempts(task.id);
+        let about = format!("{known:?} became {task:?} and ran {ran:?}");
+        assert_eq!(known.hold, Hold::No, "{about}");
+        if task.status() == Status::Cancelled {
+            assert!(known.is_stopped(), "{about}");
+            return;
+        }
+        assert_ne!(known.cancel, Some(Cancel::Done), "{about}");
+        if task.reason.starts_with("lost") {
+            assert_eq!(task.status(), Status::Failed, "{about}");
+            return;
+        }
+        let end = (task.status(), task.exit_code, task.signal);
+        let (status, code, signal) = known.plan.end();
+        if status == Status::Timeout {
+            assert_eq!(end.0, status, "{about}");
+        } else {
+            assert_eq!(end, (status, code, signal), "{about}");
+        }
+        let (begun, whole) = known.plan.attempts();
+        if whole > 0 {
+            assert_eq!(ran.last(), Some(&(task.attempt, 1)), "{about}");
+        }
+        if !self.may_be_lost(task) {
+            // An attempt that was claimed ahead and put back spends a number, but never begins.
+            let runs = usize::try_from(begun * (1 + known.retries)).unwrap();
+            assert_eq!(ran.len(), runs, "{about}");
+            let ends: u32 = ran.iter().map(|(_, ended)| ended).sum();
+            assert_eq!(ends, whole * (1 + known.retries), "{about}");
+        }
+    }
+
+    /// Nobody enters before the one inside has left, or was killed in there.
+    pub(super) fn locks(&self, home: &Home) {
+        let mut files = 0;
+        for file in fs::read_dir(home.path("h")).unwrap() {
+            let path = file.unwrap().path();
+            if !path.file_name().unwrap().to_str().unwrap().starts_with("lock-") {
+                continue;
+            }
+            files += 1;
+            let mut inside: Option<(u64, u32)> = None;
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let words: Vec<&str> = line.split(' ').collect();
+                let [way, id, attempt] = words[..] else { panic!("a torn note: {line}") };
+                let who = (id.parse().unwrap(), attempt.parse().unwrap());
+                if way == "out" {
+                    assert_eq!(inside.take(), Some(who), "{} has left", path.display());
+                } else if let Some(other) = inside.replace(who) {
+                    let ended = self.notes.0[&other].1;
+                    assert_eq!(ended, 0, "{who:?} entered before {other:?} had left");
+                }
+            }
+        }
+        assert!(files > 0, "no lock was ever taken");
+    }
+
+    /// Judges the logs of tasks that came to their own end.
+    pub(super) async fn logs(&self, home: &Home, client: &Client) {
+        let mut client_calls = rpc::connect(&home.socket()).await.unwrap();
+        let whole = |task: &&TaskView| {
+            task.status() != Status::Cancelled && !task.reason.starts_with("lost")
+        };
+        let told = self.tasks.iter().filter(whole);
+        let told = told.filter_map(|task| Some((task.id, client.known.get(&task.id)?)));
+        let told = told.filter(|(_, known)| known.plan != Plan::Absent);
+        for (id, known) in told.take(LOGS) {
+            let request = TailRequest { id: id.to_string(), ..TailRequest::default() };
+            let mut events = client_calls.tail(request).await.unwrap().into_inner();
+            let mut log = Vec::new();
+            while let Some(event) = events.message().await.unwrap() {
+                if let Some(Event::Chunk(chunk)) = event.event
+                    && chunk.stream == "out"
+                {
+                    assert_eq!(chunk.gap, 0, "{id} {known:?}");
+                    log.extend(chunk.data);
+                }
+            }
+            assert_eq!(String::from_utf8_lossy(&log), known.plan.output(), "{id} {known:?}");
+        }
     }
 }

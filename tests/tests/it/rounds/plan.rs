@@ -1,10 +1,12 @@
 //! What is submitted, and what must become of it.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::Path;
 use std::time::Duration;
 
-use capsule_proto::v1::{Delivery, LockPolicy, Options, SubmitRequest};
+use capsule_proto::v1::submit_request::Work;
+use capsule_proto::v1::{Delivery, LockPolicy, Options, Status, SubmitRequest};
 use capsule_tests::rpc;
 
 /// Choices that a seed repeats (splitmix64).
@@ -36,6 +38,11 @@ impl Random {
     pub(super) fn millis(&mut self, end: u64) -> Duration {
         Duration::from_millis(self.below(end))
     }
+
+    pub(super) fn any<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let chosen = self.below(all.len().max(1) as u64);
+        all.get(usize::try_from(chosen).unwrap()).copied()
+    }
 }
 
 /// One task. Each of its attempts notes that it began, and that it came to its end.
@@ -43,80 +50,131 @@ impl Random {
 pub(super) enum Plan {
     /// Writes lines and ends by a code; never to be run again.
     Once { lines: u64, code: u64 },
-    /// As that, but not at once.
+    /// Ends at once, but does not begin so.
     Later { millis: u64 },
     /// Fails once and then does not.
     Flaky,
-    /// Notes when it enters and leaves what only one may be in.
-    Locked { key: u64 },
+    /// Notes when it enters and leaves what only one may be in; waits for it, or merges into who
+    /// waits or is in there.
+    Locked { key: u64, merge: bool },
+    /// Kills itself.
+    Signal,
+    /// Runs for too long.
+    Timeout,
+    /// There is no such program.
+    Absent,
+    /// Counts what it is given, too much for a record.
+    Large,
 }
+
+/// As many bytes are not kept in a task's record.
+const LARGE: usize = 20_000;
 
 impl Plan {
     pub(super) fn any(random: &mut Random) -> Self {
-        match random.below(8) {
-            0 => Self::Later { millis: random.below(600) },
-            1 => Self::Flaky,
-            2 => Self::Locked { key: random.below(2) },
+        match random.below(16) {
+            0 | 1 => Self::Later { millis: random.below(600) },
+            2 | 3 => Self::Flaky,
+            4 | 5 => Self::Locked { key: random.below(2), merge: false },
+            6 => Self::Signal,
+            7 => Self::Timeout,
+            8 => Self::Absent,
+            9 => Self::Large,
             _ => Self::Once { lines: random.below(12), code: random.below(3) },
         }
     }
 
-    pub(super) fn may_be_cancelled(self) -> bool {
-        !matches!(self, Self::Locked { .. })
-    }
-
-    pub(super) fn request(self, folder: &Path) -> SubmitRequest {
+    /// As `client` submits it, with these labels.
+    pub(super) fn request(
+        self,
+        client: &str,
+        folder: &Path,
+        labels: HashMap<String, String>,
+    ) -> SubmitRequest {
         let body = match self {
             Self::Once { lines, .. } => {
                 format!(
-                    "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.02; done"
+                    "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
                 )
             }
-            Self::Later { .. } => ":".to_owned(),
-            Self::Flaky => "[ $CAPSULE_ATTEMPT -ge 2 ] || code=9".to_owned(),
-            Self::Locked { key } => {
-                format!("echo in $$ >> lock-{key}; sleep 0.03; echo out $$ >> lock-{key}")
+            Self::Later { .. } | Self::Absent => ":".to_owned(),
+            Self::Flaky => {
+                "seen=seen-$CAPSULE_TASK_ID; [ -e $seen ] || { : > $seen; code=9; }".to_owned()
             }
+            Self::Locked { key, merge } => {
+                let file = lock_file(client, key, merge);
+                format!("echo in $me >> {file}; sleep 0.04; echo out $me >> {file}")
+            }
+            Self::Signal => "kill -9 $$".to_owned(),
+            Self::Timeout => "sleep 30".to_owned(),
+            Self::Large => "wc -c".to_owned(),
         };
         let script = format!(
             "cd {}; me=\"$CAPSULE_TASK_ID $CAPSULE_ATTEMPT\"; code={}; \
              echo \"begin $me\" >> notes; {body}; echo \"end $me\" >> notes; exit $code",
             folder.display(),
-            self.code()
+            if let Self::Once { code, .. } = self { code } else { 0 }
         );
-        rpc::script(&script, self.options())
+        let options = Options { labels, ..self.options(client) };
+        let mut request = rpc::script(&script, options);
+        if let Some(Work::Program(program)) = &mut request.work {
+            match self {
+                Self::Absent => program.argv = vec!["/there/is/no/program".to_owned()],
+                Self::Large => program.stdin = Some(vec![b'x'; LARGE]),
+                Self::Once { .. }
+                | Self::Later { .. }
+                | Self::Flaky
+                | Self::Locked { .. }
+                | Self::Signal
+                | Self::Timeout => {}
+            }
+        }
+        request
     }
 
-    fn options(self) -> Options {
-        let plain = Options::default();
+    fn options(self, client: &str) -> Options {
+        let plain = Options { grace_ms: Some(0), ..Options::default() };
         match self {
-            Self::Once { .. } => plain,
+            Self::Once { .. } | Self::Signal | Self::Absent | Self::Large => plain,
             Self::Later { millis } => Options { delay_ms: Some(millis), ..plain },
             Self::Flaky => Options {
                 retries: Some(2),
-                backoff: "fixed:200ms".to_owned(),
+                backoff: "fixed:100ms".to_owned(),
                 delivery: Delivery::AtLeastOnce.into(),
                 ..plain
             },
-            Self::Locked { key } => Options {
-                lock: Some(format!("key {key}")),
-                lock_policy: LockPolicy::Wait.into(),
+            Self::Locked { key, merge } => Options {
+                lock: Some(lock_file(client, key, merge)),
+                lock_policy: if merge { LockPolicy::Merge } else { LockPolicy::Wait }.into(),
                 ..plain
             },
+            Self::Timeout => Options { timeout_ms: Some(150), ..plain },
         }
     }
 
-    /// The exit code that its last attempt ends with.
-    pub(super) fn code(self) -> u64 {
+    /// How its last attempt ends: status, exit code, signal.
+    pub(super) fn end(self) -> (Status, Option<i32>, Option<i32>) {
         match self {
-            Self::Once { code, .. } => code,
-            Self::Later { .. } | Self::Flaky | Self::Locked { .. } => 0,
+            Self::Once { code: 0, .. }
+            | Self::Later { .. }
+            | Self::Flaky
+            | Self::Locked { .. }
+            | Self::Large => (Status::Completed, Some(0), None),
+            Self::Once { code, .. } => (Status::Failed, Some(i32::try_from(code).unwrap()), None),
+            Self::Signal => (Status::Failed, None, Some(9)),
+            Self::Timeout => (Status::Timeout, None, None),
+            Self::Absent => (Status::Failed, None, None),
         }
     }
 
-    /// How many attempts it takes.
-    pub(super) fn attempts(self) -> u32 {
-        if self == Self::Flaky { 2 } else { 1 }
+    /// How many attempts begin, and how many of them note their end.
+    pub(super) fn attempts(self) -> (u32, u32) {
+        match self {
+            Self::Flaky => (2, 2),
+            Self::Signal | Self::Timeout => (1, 0),
+            Self::Absent => (0, 0),
+            Self::Once { .. } | Self::Later { .. } | Self::Locked { .. } | Self::Large => (1, 1),
+        }
     }
 
     /// What it writes to its stdout.
@@ -124,7 +182,19 @@ impl Plan {
         match self {
             Self::Once { lines, .. } => (1..=lines)
                 .fold(String::new(), |text, line| text + "line " + &line.to_string() + "\n"),
-            Self::Later { .. } | Self::Flaky | Self::Locked { .. } => String::new(),
+            Self::Large => format!("{LARGE}\n"),
+            Self::Later { .. }
+            | Self::Flaky
+            | Self::Locked { .. }
+            | Self::Signal
+            | Self::Timeout
+            | Self::Absent => String::new(),
         }
     }
+}
+
+/// Where those under a lock note that they enter and leave; also the lock's name.
+fn lock_file(client: &str, key: u64, merge: bool) -> String {
+    // Tasks of all clients wait for the same, but merge only into their own.
+    if merge { format!("lock-{client}-{key}") } else { format!("lock-{key}") }
 }

@@ -12,6 +12,7 @@ use super::{Found, Opened, SledStore};
 
 mod commit;
 mod damage;
+mod rebuild;
 mod refuse;
 mod repair;
 

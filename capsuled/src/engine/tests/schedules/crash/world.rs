@@ -244,6 +244,7 @@ impl World {
             | Effect::PutBack
             | Effect::Refresh { .. }
             | Effect::Callback { .. }
+            | Effect::Forgotten { .. }
             | Effect::AppsChanged => {}
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::request::Request;
+use super::super::request::Request;
 
 /// For starts, for which nobody waits: `running` shares the commit of whatever comes next, and a
 /// short task's start that of its end.

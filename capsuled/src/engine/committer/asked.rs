@@ -1,161 +1,25 @@
-//! The engine's thread: gathers requests, decides them in order, commits the group with one
-//! fsync, and then answers.
+//! What is done about each request.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
 use capsule_core::command::{Command, Report};
 use capsule_core::id::{AttemptNumber, TaskId};
-use capsule_core::task::{Status, Task};
+use capsule_core::task::Status;
 use capsule_core::time::{Span, Timestamp};
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::disk::{Disk, LOOK_AGAIN};
-use super::group::{Carry, Group};
-use super::patience::patience;
-use super::request::{
+use super::super::group::Group;
+use super::super::request::{
     Acted, Effect, NewTask, QueueChange, Refusal, Reply, Request, SubmitError, Submitted,
 };
-use super::{DISK, EngineError, Shared, records, ticks};
+use super::super::{EngineError, records};
 use crate::book::Queue;
-use crate::store::{Change, SideKind, Table};
-
-/// Requests decided together at the most. More gain nothing: 64 already hide the fsync.
-const GROUP_MAX: usize = 128;
-
-/// How long a group waits for company after one that had much: those who were answered together
-/// ask again together, and a commit costs more than this.
-const COMPANY: Duration = Duration::from_micros(100);
-
-/// A group of so many had much company.
-const CROWD: usize = 16;
-
-/// The engine's thread.
-#[derive(Debug)]
-pub(super) struct Committer {
-    shared: Arc<Shared>,
-    carry: Carry,
-    inbox: Receiver<Request>,
-    effects: UnboundedSender<Effect>,
-    waiting: Vec<Request>,
-    /// How many requests the last group had.
-    last: usize,
-    disk: Disk,
-}
-
-impl Committer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        carry: Carry,
-        (inbox, effects): (Receiver<Request>, UnboundedSender<Effect>),
-        disk: Disk,
-    ) -> Self {
-        Self { shared, carry, inbox, effects, waiting: Vec::new(), last: 0, disk }
-    }
-
-    /// Runs until closed.
-    ///
-    /// # Errors
-    /// The store failed: nothing more was or will be acknowledged, and the daemon must end.
-    pub(super) fn run(mut self) -> Result<(), EngineError> {
-        let mut group = Group::new(&self.shared, &mut self.carry);
-        group.register_all_schedules()?;
-        group.ticks()?;
-        group.commit(&self.effects)?;
-        loop {
-            if !self.gather() {
-                return Ok(());
-            }
-            self.wait_for_company();
-            let requests = std::mem::take(&mut self.waiting);
-            self.last = requests.len();
-            if let Some(reply) = self.decide(requests)? {
-                self.shared.store.close()?;
-                // Whoever asked may be gone.
-                let _ = reply.send(());
-                return Ok(());
-            }
-        }
-    }
-
-    /// Waits until there is something to do: requests that were put off long enough, or an alarm.
-    /// False = everybody else is gone.
-    fn gather(&mut self) -> bool {
-        let mut since: Option<Instant> = None;
-        loop {
-            while self.waiting.len() < GROUP_MAX
-                && let Ok(request) = self.inbox.try_recv()
-            {
-                self.waiting.push(request);
-            }
-            let now = Instant::now();
-            let left = patience(&self.waiting, self.carry.ahead)
-                .map(|limit| limit.saturating_sub(now - *since.get_or_insert(now)));
-            if left == Some(Duration::ZERO) {
-                return true;
-            }
-            let look_again = self.disk.is_full().then_some(LOOK_AGAIN);
-            let wait = [left, self.alarm(), look_again].into_iter().flatten().min();
-            let received = match wait {
-                Some(wait) => self.inbox.recv_timeout(wait),
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match received {
-                Ok(request) => self.waiting.push(request),
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
-            }
-        }
-    }
-
-    /// Gathers what comes right behind, when the last group was a crowd.
-    fn wait_for_company(&mut self) {
-        if self.last < CROWD {
-            return;
-        }
-        let until = Instant::now() + COMPANY;
-        while self.waiting.len() < self.last.min(GROUP_MAX)
-            && let left = until.saturating_duration_since(Instant::now())
-            && let Ok(request) = self.inbox.recv_timeout(left)
-        {
-            self.waiting.push(request);
-        }
-    }
-
-    /// How long until the next alarm.
-    fn alarm(&self) -> Option<Duration> {
-        let book = self.shared.book.read();
-        let task = book.next_alarm().map(|(at, _)| at);
-        let at = task.into_iter().chain(ticks::next_alarm(&book)).min()?;
-        Some(Duration::from_micros(at.since(self.shared.clock.now()).as_micros()))
-    }
-
-    /// Decides and commits one group. Gives back who asked for the end, if anyone did.
-    fn decide(&mut self, requests: Vec<Request>) -> Result<Option<Reply<()>>, EngineError> {
-        let mut group = Group::new(&self.shared, &mut self.carry);
-        match self.disk.look(group.now) {
-            Some(why) => drop(group.book.degraded.insert(DISK, why.to_owned())),
-            None if group.book.degraded.remove(DISK).is_some() => group.release_buffered(),
-            None => {}
-        }
-        let mut close = None;
-        for request in requests {
-            close = group.take(request)?.or(close);
-        }
-        group.alarms()?;
-        group.ticks()?;
-        group.claim()?;
-        group.commit(&self.effects)?;
-        Ok(close)
-    }
-}
+use crate::store::{Change, Table};
 
 /// What became of the submits of one request.
 type Decisions = Vec<Result<Submitted, SubmitError>>;
 
 impl Group<'_> {
-    fn take(&mut self, request: Request) -> Result<Option<Reply<()>>, EngineError> {
+    pub(super) fn take(&mut self, request: Request) -> Result<Option<Reply<()>>, EngineError> {
         match request {
             Request::Submit { submits, reply } => {
                 let results = self.submit_all(submits)?;
@@ -231,7 +95,7 @@ impl Group<'_> {
     }
 
     /// Answers once the group is durable. Whoever asked may be gone by then.
-    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+    pub(in crate::engine) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
         self.answers.push(Box::new(move |_| Box::new(move || drop(reply.send(value)))));
     }
 
@@ -268,25 +132,11 @@ impl Group<'_> {
             Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
             Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
             Some(task) => {
-                self.bury(task);
-                self.drop_side_files(task);
+                self.forget_task(task);
                 Ok(Arc::clone(task))
             }
         };
         Ok(Acted { id, before, result })
-    }
-
-    /// Takes a removed task's side files away once the removal is durable; the sweep at the next
-    /// start takes what is left.
-    fn drop_side_files(&mut self, task: &Task) {
-        let (side, id) = (self.shared.side.clone(), task.id.0);
-        self.afterwards.push(Box::new(move || {
-            for kind in SideKind::ALL {
-                if let Err(error) = side.remove(kind, id) {
-                    tracing::warn!(task.id = id, %error, "a side file stays until the next start");
-                }
-            }
-        }));
     }
 
     fn report(
@@ -296,12 +146,13 @@ impl Group<'_> {
         tree_gone: bool,
     ) -> Result<(), EngineError> {
         let attempt = report.attempt;
+        let written = report.receipt.output_bytes.saturating_add(report.receipt.error_bytes);
         let acted = self.ask(id, &Command::Report(report))?;
         if let (Ok(task), false) = (&acted.result, tree_gone) {
             self.book.linger(task, attempt);
         }
         // A stale report is acknowledged too: it has been heard.
-        self.effects.push(Effect::Ack { task: id, attempt });
+        self.effects.push(Effect::Ack { task: id, attempt, written });
         Ok(())
     }
 
@@ -328,8 +179,15 @@ impl Group<'_> {
             queue.limit = limit;
             self.put_back(true);
         }
-        self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
-        self.book.queues.insert(name, queue.clone());
+        // A queue that is as all others needs no record.
+        let usual = !queue.paused && queue.limit.is_none();
+        if usual {
+            self.write(Change::delete(Table::Queue, name.as_bytes()));
+            self.book.queues.remove(&name);
+        } else {
+            self.write(Change::put(Table::Queue, name.as_bytes(), records::encode(&queue)));
+            self.book.queues.insert(name, queue.clone());
+        }
         queue
     }
 
@@ -359,7 +217,7 @@ impl Group<'_> {
     }
 
     /// Does what the clock asks for.
-    fn alarms(&mut self) -> Result<(), EngineError> {
+    pub(super) fn alarms(&mut self) -> Result<(), EngineError> {
         while let Some((at, id)) = self.book.next_alarm() {
             if at > self.now {
                 return Ok(());
@@ -379,7 +237,7 @@ impl Group<'_> {
 }
 
 /// When an attempt that was never reported is taken to have ended.
-pub(super) fn lost_report(
+pub(in crate::engine) fn lost_report(
     attempt: AttemptNumber,
     verdict: capsule_core::attempt::Verdict,
     at: Timestamp,

@@ -1,0 +1,121 @@
+//! The model store with a plan of when and how it crashes.
+
+use parking_lot::Mutex;
+
+use crate::store::{Batch, Each, KeyRange, MemoryStore, Store, StoreError, Table};
+
+/// What a commit leaves behind that does not return `Ok`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// Nothing of the batch: the process died before, or its bytes never reached the disk.
+    Before,
+    /// The whole batch, although nobody was told: it died before the answer, or only the answer
+    /// of the disk was an error.
+    After,
+}
+
+/// Keeps what is durable over the lives of engines.
+#[derive(Debug, Default)]
+pub(super) struct CrashStore {
+    durable: MemoryStore,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// So many commits are still made before this happens.
+    next: Option<(u8, Crash)>,
+    crashed: bool,
+    crashes: u64,
+    commits: u64,
+}
+
+impl CrashStore {
+    /// Lets so many commits through, then crashes.
+    pub(super) fn crash_after(&self, commits: u8, how: Crash) {
+        self.plan.lock().next = Some((commits, how));
+    }
+
+    /// Crashes no more.
+    pub(super) fn be_well(&self) {
+        self.plan.lock().next = None;
+    }
+
+    pub(super) fn has_crashed(&self) -> bool {
+        self.plan.lock().crashed
+    }
+
+    /// Opens again with what is durable.
+    pub(super) fn reopen(&self) {
+        self.plan.lock().crashed = false;
+    }
+
+    /// Commits made and crashes had.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let plan = self.plan.lock();
+        (plan.commits, plan.crashes)
+    }
+}
+
+/// What a store says that failed.
+fn dead() -> StoreError {
+    StoreError::Poisoned { dir: "model".into() }
+}
+
+impl Store for CrashStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut plan = self.plan.lock();
+        if plan.crashed {
+            return Err(dead());
+        }
+        match plan.next {
+            Some((0, how)) => {
+                plan.next = None;
+                plan.crashed = true;
+                plan.crashes += 1;
+                if how == Crash::After {
+                    self.durable.commit(batch)?;
+                }
+                return Err(dead());
+            }
+            Some((left, how)) => plan.next = Some((left - 1, how)),
+            None => {}
+        }
+        plan.commits += 1;
+        self.durable.commit(batch)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.durable.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        each: &mut Each<'_>,
+    ) -> Result<(), StoreError> {
+        self.durable.scan(table, range, each)
+    }
+
+    fn scan_back(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        each: &mut Each<'_>,
+    ) -> Result<(), StoreError> {
+        self.durable.scan_back(table, range, each)
+    }
+
+    fn high_water(&self) -> u64 {
+        self.durable.high_water()
+    }
+
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.durable.size_on_disk()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.durable.close()
+    }
+}
