@@ -14,12 +14,12 @@ const WATCHED: Duration = Duration::from_secs(8);
 /// How often the threads of a process were put on a core.
 fn switches(pid: i32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let count = |status: String| {
+    let count = |status: String| -> u64 {
         let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
         lines.map(|line| line.rsplit('\t').next().unwrap().trim().parse::<u64>().unwrap()).sum()
     };
     let statuses = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("status")));
-    statuses.flatten().map(count).sum::<u64>()
+    statuses.flatten().map(count).sum()
 }
 
 /// Between two fires of a schedule that is on, daemon and keeper sleep; then it fires on time.
@@ -35,14 +35,14 @@ fn nothing_of_ours_wakes_between_two_fires() {
     let keeper = home.keeper().0;
     let all = || [daemon.pid(), keeper].map(switches);
     let (mut seen, mut since) = (all(), Instant::now());
-    wait_for_within(Duration::from_secs(25), "the daemon is calm", || {
+    wait_for_within("the daemon is calm", Duration::from_secs(25), || {
         if all() != seen {
             (seen, since) = (all(), Instant::now());
         }
         (since.elapsed() >= CALM).then_some(())
     });
     let (before, start) = (all(), Instant::now());
-    wait_for_within(WATCHED * 2, "the time is over", || (start.elapsed() >= WATCHED).then_some(()));
+    wait_for_within("the time is over", WATCHED * 2, || (start.elapsed() >= WATCHED).then_some(()));
     let after = all();
     if began.elapsed() > Duration::from_secs(39) {
         eprintln!("SKIPPED: the machine is too slow to look between two fires");
@@ -51,7 +51,7 @@ fn nothing_of_ours_wakes_between_two_fires() {
         // The store's own thread may have written once.
         assert!(woken.iter().sum::<u64>() <= 2, "daemon and keeper woke {woken:?} times");
     }
-    let fired = wait_for_within(Duration::from_secs(60), "it fires", || {
+    let fired = wait_for_within("it fires", Duration::from_secs(60), || {
         let history = home.capsule(["--format=json", "schedule", "history", "soon"]).run();
         history.json().as_array().unwrap().iter().find(|row| row["what"] == "fired").cloned()
     });

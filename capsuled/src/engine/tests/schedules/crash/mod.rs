@@ -2,7 +2,6 @@
 //! seconds to years, both ways. `CAPSULE_SIM_CASES` sets how many lives, `PROPTEST_RNG_SEED` which.
 
 mod check;
-mod store;
 mod world;
 
 use capsule_core::time::Span;

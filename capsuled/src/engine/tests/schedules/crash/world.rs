@@ -8,10 +8,10 @@ use capsule_core::id::{AttemptNumber, ScheduleId, TaskId, Uuid};
 use capsule_core::spec::{INLINE_PAYLOAD_MAX, TaskSpec};
 use capsule_core::time::{Span, Timestamp};
 
-use super::store::CrashStore;
 use super::{NAMES, Step, policies};
 use crate::book::Keeper;
 use crate::clock::Clock as _;
+use crate::engine::tests::simulation::store::{Crash, CrashStore};
 use crate::engine::tests::{Bench, FAILED, START, report, spec};
 use crate::engine::{Effect, EngineError, KnownAttempt, NewSchedule, NewTask, ScheduleChange};
 use crate::schedule::{Overlap, Rule, Schedule, TickKey};
@@ -113,7 +113,9 @@ impl World {
                 }
                 self.connect().await?;
             }
-            Step::Crash { after, behind } => self.store.crash_after(after, behind),
+            Step::Crash { after, behind } => {
+                self.store.crash_after(after, if behind { Crash::After } else { Crash::Before });
+            }
         }
         Ok(())
     }
