@@ -89,7 +89,7 @@ async fn fires(daemon: &Daemon, first: usize, after: &[i64]) -> anyhow::Result<S
     let calls = Duration::from_millis(2 * after.len() as u64);
     let start = now_us() + micros(LEAD + calls);
     let at: Vec<i64> = after.iter().map(|after| start + after).collect();
-    let filter = v1::Filter { queue: vec![STILL.to_owned()], ..v1::Filter::default() };
+    let filter = v1::Filter { queue: STILL.to_owned(), ..v1::Filter::default() };
     let request =
         v1::WatchRequest { filter: Some(filter), limit: 1, ..v1::WatchRequest::default() };
     let mut tasks = daemon.client().await?.tasks;
