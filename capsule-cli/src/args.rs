@@ -173,7 +173,7 @@ pub(crate) enum Verb {
     Board(task::board::BoardArgs),
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),
-    /// Print every change of tasks as it is committed, one JSON object a line
+    /// Print every change of tasks and schedules as it is committed, one JSON object a line
     Events(task::events::EventsArgs),
     /// Cancel tasks and wait until they have ended
     Cancel(change::cancel::CancelArgs),
