@@ -91,10 +91,19 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
             }
             let manifest = String::from_utf8_lossy(&manifest).into_owned();
             match parse(&manifest) {
-                Ok(Parsed { definitions, python, .. }) => {
+                Ok(Parsed { app: _, definitions, schedules, python }) => {
                     let RevisionRecord { deployed, by, uid, dir, .. } = record;
-                    let revision =
-                        Revision { number, deployed, by, uid, dir, manifest, python, definitions };
+                    let revision = Revision {
+                        number,
+                        deployed,
+                        by,
+                        uid,
+                        dir,
+                        manifest,
+                        python,
+                        schedules,
+                        definitions,
+                    };
                     apps.put(&name, revision);
                 }
                 Err(error) => {
@@ -109,7 +118,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
 
 impl Group<'_> {
     /// Registers a revision under the next number.
-    pub(super) fn deploy(&mut self, app: &str, mut revision: Revision) -> u32 {
+    pub(super) fn deploy(&mut self, app: &str, mut revision: Revision) -> Result<u32, EngineError> {
         let number = self.book.apps.get(app).map_or(1, crate::apps::App::next_number);
         revision.number = number;
         let bytes = revision.manifest.as_bytes();
@@ -129,29 +138,29 @@ impl Group<'_> {
         for old in self.book.apps.trim(app) {
             self.forget_revision(app, old);
         }
-        self.put_in_force(app, number);
-        number
+        self.put_in_force(app, number)?;
+        Ok(number)
     }
 
     /// Puts a revision in force.
-    pub(super) fn put_in_force(&mut self, app: &str, number: u32) {
+    pub(super) fn put_in_force(&mut self, app: &str, number: u32) -> Result<(), EngineError> {
         self.book.apps.set_current(app, number);
         self.write(Change::put(Table::App, app.as_bytes(), encode(&AppRecord { current: number })));
         self.book.definitions_changed(app);
         self.apps_changed = true;
-        self.register_schedules(app);
+        self.register_schedules(app)
     }
 
     /// Forgets an app.
-    pub(super) fn remove_app(&mut self, app: &str) {
-        let Some(removed) = self.book.apps.remove(app) else { return };
+    pub(super) fn remove_app(&mut self, app: &str) -> Result<(), EngineError> {
+        let Some(removed) = self.book.apps.remove(app) else { return Ok(()) };
         for number in removed.revisions.keys() {
             self.forget_revision(app, *number);
         }
         self.write(Change::delete(Table::App, app.as_bytes()));
         self.book.definitions_changed(app);
         self.apps_changed = true;
-        self.register_schedules(app);
+        self.register_schedules(app)
     }
 
     fn forget_revision(&mut self, app: &str, number: u32) {

@@ -44,7 +44,10 @@ pub use self::request::{
 };
 use self::request::{Reply, Request};
 pub use self::retention::{STONES_KEPT, STONES_MAX};
-pub use self::ticks::{NewRecurrence, Recurrence, SCHEDULES_MAX, ScheduleError, TickRow};
+pub use self::ticks::{
+    Added, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX, ScheduleChange, ScheduleError,
+    TickRow,
+};
 use crate::apps::{Apps, Revision};
 use crate::book::{Book, Keep, Keeper, Queue};
 use crate::clock::Clock;
@@ -291,6 +294,14 @@ impl Engine {
     /// The engine is gone.
     pub fn degraded(&self, what: &'static str, why: Option<String>) -> Result<(), EngineError> {
         self.tell(Request::Degraded { what, why })
+    }
+
+    /// The machine's clock was set: the engine sleeps until instants of it, and looks again.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub fn clock_set(&self) -> Result<(), EngineError> {
+        self.tell(Request::ClockSet)
     }
 
     /// Hands out answers where they are waited for: run it on the runtime that asks. Without it

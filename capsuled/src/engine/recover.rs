@@ -204,8 +204,12 @@ impl Group<'_> {
             .collect();
         for (id, number) in gone {
             self.book.gone(id, number);
+            self.tree_gone(id)?;
         }
         self.book.keeper = Some(keeper);
+        if !std::mem::replace(&mut self.book.greeted, true) {
+            self.release_buffered();
+        }
         Ok(())
     }
 

@@ -53,6 +53,8 @@ pub(super) enum Request {
     Rollback { app: String, revision: u32, reply: Reply<()> },
     /// Forget an app.
     RemoveApp { app: String, reply: Reply<()> },
+    /// The machine's clock was set: what was to come then may have come.
+    ClockSet,
     /// Something about schedules.
     Schedule(ScheduleRequest),
     /// Everything asked before is done; end.

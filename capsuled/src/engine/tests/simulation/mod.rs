@@ -13,7 +13,7 @@ mod play;
 mod quiet;
 mod runs;
 mod steps;
-mod store;
+pub(super) mod store;
 mod world;
 
 use capsule_core::command::Command;

@@ -13,7 +13,9 @@ use super::world::World;
 use super::{Stop, ensure};
 use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
-use crate::engine::{Acted, How, KEY_KEPT, NewRecurrence, NewTask, QueueChange, SubmitError};
+use crate::engine::{
+    Acted, How, KEY_KEPT, NewRecurrence, NewTask, QueueChange, ScheduleChange, SubmitError,
+};
 use crate::work::{Call, Work};
 
 /// An exit code that no retry makes good.
@@ -299,7 +301,7 @@ impl World {
             }
             Plan::End(which) => {
                 if let Some(id) = pick(&known, *which) {
-                    drop(self.engine.end_recurrence(id).await?);
+                    drop(self.engine.change_schedule(id, ScheduleChange::End).await?);
                 }
             }
             Plan::Trigger(which) => {
@@ -368,6 +370,7 @@ pub(super) fn revision(tools: bool, variant: u8) -> Revision {
         dir: "/srv".to_owned(),
         manifest: manifest.to_owned(),
         python: parsed.python,
+        schedules: parsed.schedules,
         definitions: parsed.definitions,
     }
 }
