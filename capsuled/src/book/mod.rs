@@ -83,7 +83,7 @@ pub struct Book {
     pub keeper: Option<Keeper>,
     in_queues: Unfinished,
     alarms: BTreeSet<(Timestamp, TaskId)>,
-    by_key: HashMap<Box<str>, TaskId>,
+    by_key: Sets<Box<str>>,
     unfinished: Sets<LockId>,
     dependants: Sets<TaskId>,
     /// Tasks by the one whose attempt submitted them.
@@ -197,19 +197,17 @@ impl Book {
         }
         if let Some(key) = &task.spec.key {
             let key = key_of(&task.spec.app, &task.spec.name, key);
-            if self.by_key.get(&key) == Some(&task.id) {
-                self.by_key.remove(&key);
-            }
+            self.by_key.remove(&key, task.id);
         }
         if let Some(parent) = task.spec.parent {
             self.submitted.remove(parent, task.id);
         }
         for dependency in &task.spec.after {
-            self.dependants.remove(dependency.task, task.id);
+            self.dependants.remove(&dependency.task, task.id);
         }
         let lock = entry.lock_id();
         if let Some(lock) = lock {
-            self.unfinished.remove(lock, task.id);
+            self.unfinished.remove(&lock, task.id);
         }
         if entry.is_live() {
             let shares = self.sharing.remove(&task.id);
@@ -353,20 +351,20 @@ impl Book {
         self.alarms.first().copied()
     }
 
-    /// The task that an idempotency key stands for.
+    /// The task that an idempotency key stands for: the newest, should an older one be begun again.
     pub fn by_key(&self, app: &str, name: &str, key: &str) -> Option<TaskId> {
-        self.by_key.get(&key_of(app, name, key)).copied()
+        self.by_key.newest(&key_of(app, name, key))
     }
 
     /// Unfinished tasks under a lock, oldest first.
     pub fn unfinished(&self, app: &str, key: &str) -> Vec<TaskId> {
         let lock = self.symbols.find(app).zip(self.keys.find(key));
-        lock.map(|lock| self.unfinished.of(lock)).unwrap_or_default()
+        lock.map(|lock| self.unfinished.of(&lock)).unwrap_or_default()
     }
 
     /// Tasks that wait for this one.
     pub fn dependants(&self, id: TaskId) -> Vec<TaskId> {
-        self.dependants.of(id)
+        self.dependants.of(&id)
     }
 
     /// The tasks that attempts of this one have submitted and that are kept, oldest first.

@@ -22,7 +22,7 @@ impl<K> Default for Sets<K> {
     }
 }
 
-impl<K: Eq + Hash + Copy> Sets<K> {
+impl<K: Eq + Hash> Sets<K> {
     /// Puts a task into the set of a key.
     pub(super) fn insert(&mut self, key: K, task: TaskId) {
         match self.0.get_mut(&key) {
@@ -39,8 +39,8 @@ impl<K: Eq + Hash + Copy> Sets<K> {
     }
 
     /// Takes a task out of the set of a key.
-    pub(super) fn remove(&mut self, key: K, task: TaskId) {
-        let is_over = match self.0.get_mut(&key) {
+    pub(super) fn remove(&mut self, key: &K, task: TaskId) {
+        let is_over = match self.0.get_mut(key) {
             None => false,
             Some(Set::One(one)) => *one == task,
             Some(Set::Many(many)) => {
@@ -49,16 +49,24 @@ impl<K: Eq + Hash + Copy> Sets<K> {
             }
         };
         if is_over {
-            self.0.remove(&key);
+            self.0.remove(key);
         }
     }
 
     /// The tasks of a key, oldest first.
-    pub(super) fn of(&self, key: K) -> Vec<TaskId> {
-        match self.0.get(&key) {
+    pub(super) fn of(&self, key: &K) -> Vec<TaskId> {
+        match self.0.get(key) {
             None => Vec::new(),
             Some(Set::One(one)) => vec![*one],
             Some(Set::Many(many)) => many.iter().copied().collect(),
+        }
+    }
+
+    /// The newest task of a key.
+    pub(super) fn newest(&self, key: &K) -> Option<TaskId> {
+        match self.0.get(key)? {
+            Set::One(one) => Some(*one),
+            Set::Many(many) => many.last().copied(),
         }
     }
 

@@ -67,6 +67,22 @@ async fn an_idempotency_key_stands_for_its_task_until_a_day_after_its_end() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_stands_for_the_newest_task_that_has_it() {
+    let mut bench = Bench::new(1).await;
+    let keyed = || TaskSpec { key: Some("k".to_owned()), ..spec("a") };
+    let old = bench.created(keyed()).await;
+    let (_, attempt) = bench.start_next().await;
+    bench.end(old, attempt, FAILED).await;
+    bench.advance(Span::from_secs(86_401)).await;
+    let new = bench.created(keyed()).await;
+    bench.act(old, Command::Retry { retries: None, timeout: None }).await.result.unwrap();
+    assert_eq!(bench.submit(keyed()).await.unwrap().task.id, new);
+    bench.cancel(old).await.result.unwrap();
+    bench.engine.remove(vec![old]).await.unwrap().pop().unwrap().result.unwrap();
+    assert_eq!(bench.submit(keyed()).await.unwrap().task.id, new);
+}
+
+#[tokio::test]
 async fn ids_are_never_used_again() {
     let mut bench = Bench::new(1).await;
     let id = bench.created(spec("a")).await;

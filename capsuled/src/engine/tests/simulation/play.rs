@@ -152,6 +152,7 @@ impl World {
         for (spec, result) in specs.iter().zip(results) {
             let key = spec.key.clone().map(|key| (format!("{}/{}", spec.app, named(spec)), key));
             let known = key.as_ref().and_then(|key| self.record.keys.get(key).copied());
+            let known = known.filter(|known| !self.record.removed.contains(known));
             let submitted = match result {
                 Ok(submitted) => submitted,
                 Err(SubmitError::KeyConflict { id, .. }) => {
