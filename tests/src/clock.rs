@@ -2,6 +2,15 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What our own clock shows, in seconds since 1970.
+///
+/// # Panics
+/// It shows a time before that.
+pub fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
 
 /// Variables that turn the clock of a program, and of all that it starts, by so many seconds. `None`
 /// where the library for it is not installed, which is said out loud; the caller returns.

@@ -29,7 +29,7 @@ mod wait;
 
 pub use badfs::{BadDisk, Faults};
 pub use cli::{Cli, Output, Started};
-pub use clock::turned;
+pub use clock::{now, turned};
 pub use daemon::Daemon;
 pub use home::Home;
 pub use random::{Random, number};

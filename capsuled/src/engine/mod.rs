@@ -112,8 +112,7 @@ pub struct Parts {
 }
 
 impl Engine {
-    /// Makes the book of what was recovered and starts the engine's thread. Effects come out of the
-    /// receiver, each when its reason is durable.
+    /// Makes the book and starts the engine's thread. Each effect comes when its reason is durable.
     ///
     /// # Errors
     /// The store cannot be read, or the thread cannot be started.

@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use capsule_tests::python::{root, sdk};
-use capsule_tests::{Daemon, Home, turned, wait_for};
+use capsule_tests::{Daemon, Home, now, turned, wait_for};
 use serde_json::{Value, json};
 
 const HOUR: i64 = 3600;
 
 const MANIFEST: &str = "[app]\nname = \"demo\"\n[tasks.report]\ncommand = [\"echo\", \"done\"]\n\
                         [schedules.hourly_report]\ntask = \"report\"\ncron = \"0 * * * *\"\n";
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
 
 /// A daemon whose clock shows so many seconds before an hour; `None` where no clock can be turned.
 fn start_before(home: &Home, hour: i64, seconds: i64) -> Option<Daemon> {
