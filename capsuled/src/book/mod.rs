@@ -202,7 +202,7 @@ impl Book {
             self.by_key.remove(&key, task.id);
         }
         if let Some(parent) = task.spec.parent {
-            self.submitted.remove(parent, task.id);
+            self.submitted.remove(&parent, task.id);
         }
         for dependency in &task.spec.after {
             self.dependants.remove(&dependency.task, task.id);
@@ -371,7 +371,7 @@ impl Book {
 
     /// The tasks that attempts of this one have submitted and that are kept, oldest first.
     pub fn submitted_by(&self, id: TaskId) -> Vec<TaskId> {
-        self.submitted.of(id)
+        self.submitted.of(&id)
     }
 
     /// Live attempts of a queue.

@@ -89,7 +89,7 @@ fn record(key: &[u8], value: &[u8]) {
         let now = Timestamp(1_700_000_000_000_000);
         let _next = (schedule.rule.next_after(now), schedule.label());
         let _due = schedule.next.map(|next| schedule.due(next, now));
-        let _more = (schedule.next_after(now), schedule.passed(now), schedule.rule.prose());
+        let _more = (schedule.next_after(now), schedule.rule.prose());
     }
     drop(minicbor::decode::<Tick>(value));
     if let Some(tick) = TickKey::decode(key) {
