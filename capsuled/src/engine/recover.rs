@@ -123,6 +123,7 @@ impl Recovered {
             last_id: TaskId(last_id),
             warm: HashMap::new(),
             ahead: 0,
+            met_keeper: false,
             retention,
         };
         Ok((book, carry))
@@ -206,6 +207,7 @@ impl Group<'_> {
             self.book.gone(id, number);
         }
         self.book.keeper = Some(keeper);
+        self.carry.met_keeper = true;
         Ok(())
     }
 
