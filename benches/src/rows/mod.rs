@@ -1,13 +1,12 @@
 //! The rows: each measures one promise and its limit, in turn, on a daemon of its own.
 
 mod command;
-mod history;
 mod idle;
-mod million;
 mod output;
 pub(crate) mod process;
 mod python;
 mod restart;
+mod scale;
 mod stop;
 pub(crate) mod submit;
 
@@ -38,8 +37,17 @@ pub(crate) const fn all() -> &'static [Row] {
         Row { name: "cancel", about: "cancel to a tree of 100 gone", run: stop::cancel },
         Row { name: "timeout", about: "how late a timeout ends a task", run: stop::timeout },
         Row { name: "restart", about: "kill -9 to all reconciled", run: restart::restart },
-        Row { name: "million", about: "1 M queued tasks", run: million::million },
-        Row { name: "history", about: "cost of a task as history grows", run: history::history },
+        Row { name: "million", about: "1 M queued tasks", run: scale::million::million },
+        Row {
+            name: "churn",
+            about: "disk of 10 M tasks that came and went",
+            run: scale::churn::churn,
+        },
+        Row {
+            name: "history",
+            about: "cost of a task as history grows",
+            run: scale::history::history,
+        },
         Row { name: "output", about: "capture of a large output", run: output::output },
         Row { name: "coroutines", about: "async Python tasks", run: python::coroutines },
         Row { name: "processes", about: "Python tasks with process=True", run: python::processes },

@@ -149,7 +149,9 @@ impl Hosts {
             }
         }
         let told_to = host.quitting.is_some() || (host.doomed && host.failed.is_none());
-        if !host.ready && !told_to {
+        // One of a former daemon may have been ready long ago; the next will show.
+        let unknown = host.adopted.is_some() && host.failed.is_none();
+        if !host.ready && !told_to && !unknown {
             let raised = host.failed.clone().unwrap_or_else(|| unbooted("host", &end));
             self.unserve(place, &raised)?;
         }

@@ -12,7 +12,7 @@ use crate::report::Line;
 use crate::sample::{Sample, rate};
 
 /// Fills the queue, restarts on it, claims and lists.
-pub(super) fn million(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+pub(in crate::rows) fn million(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let tasks = bench.amount(1_000_000, 100_000);
     let room = 2000;
     let mut daemon = Daemon::start(bench, 4)?;

@@ -14,7 +14,7 @@ use crate::sample::{Sample, rate};
 const BATCH: usize = 1000;
 
 /// Costs with a short and with a long history, on the same daemon.
-pub(super) fn history(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+pub(in crate::rows) fn history(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let (short, long) = (bench.amount(10_000, 5_000), bench.amount(1_000_000, 50_000));
     let daemon = Daemon::start(bench, 4)?;
     let mut known = block_on(end_many(&daemon, short))?;
