@@ -36,6 +36,8 @@ pub(super) struct Carry {
     pub(super) warm: HashMap<TaskId, Arc<Task>>,
     /// So many are claimed that wait for a slot.
     pub(super) ahead: u32,
+    /// A keeper has told what it has. Before, a process of any attempt may live.
+    pub(super) met_keeper: bool,
     pub(super) retention: Retention,
 }
 

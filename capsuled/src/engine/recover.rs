@@ -123,6 +123,7 @@ impl Recovered {
             last_id: TaskId(last_id),
             warm: HashMap::new(),
             ahead: 0,
+            met_keeper: false,
             retention,
         };
         Ok((book, carry))
@@ -210,6 +211,7 @@ impl Group<'_> {
         if !std::mem::replace(&mut self.book.greeted, true) {
             self.release_buffered();
         }
+        self.carry.met_keeper = true;
         Ok(())
     }
 

@@ -169,6 +169,9 @@ pub enum Refusal {
     /// Processes of its last attempt still live.
     #[error("processes of its last attempt are still ending")]
     Lingers,
+    /// Nobody knows yet whether they do.
+    #[error("whether processes of it still live is not known before the keeper is connected")]
+    MayLinger,
     /// Nothing can be made durable.
     #[error("the file system of the state directory is read-only, so nothing can be changed")]
     ReadOnly,

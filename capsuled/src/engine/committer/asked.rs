@@ -131,6 +131,7 @@ impl Group<'_> {
             None => Err(capsule_core::Rejected::Missing.into()),
             Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
             Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
+            Some(task) if self.may_linger(task) => Err(Refusal::MayLinger),
             Some(task) => {
                 self.forget_task(task);
                 Ok(Arc::clone(task))

@@ -156,7 +156,7 @@ impl World {
             let submitted = match result {
                 Ok(submitted) => submitted,
                 Err(SubmitError::KeyConflict { id, .. }) => {
-                    ensure(known.is_none_or(|known| known == id), KEYS, || format!("{id}"))?;
+                    self.stands_for(known, id)?;
                     continue;
                 }
                 Err(_) => continue,
@@ -170,11 +170,7 @@ impl World {
                         self.key_is_over(known)?;
                     }
                 }
-                How::Existing => {
-                    ensure(known.is_none_or(|known| known == task.id), KEYS, || {
-                        format!("{} stands for {known:?}", task.id)
-                    })?;
-                }
+                How::Existing => self.stands_for(known, task.id)?,
                 How::Merged { .. } | How::Checked => continue,
             }
             if let Some(key) = key {
@@ -184,10 +180,17 @@ impl World {
         Ok(())
     }
 
+    /// A key is answered with this task. Another one than was told before can only be one that
+    /// became durable in a crash, after the time of the other.
+    fn stands_for(&self, known: Option<TaskId>, id: TaskId) -> Result<(), Stop> {
+        known.filter(|known| *known != id).map_or(Ok(()), |known| self.key_is_over(known))
+    }
+
     /// A new task was made although this one had the key: its time must be over.
     fn key_is_over(&self, known: TaskId) -> Result<(), Stop> {
         let task = self.record.tasks.get(&known);
-        let since = |at| self.clock.now().since(at) > KEY_KEPT;
+        let latest = self.record.latest.max(self.clock.now());
+        let since = |at| latest.since(at) > KEY_KEPT;
         let over = task.is_none_or(|it| matches!(it.state, State::Ended { at, .. } if since(at)));
         let asked = self.record.removed.contains(&known) || self.record.retried.contains(&known);
         ensure(over || asked, KEYS, || format!("{known} had the key and still stands"))
