@@ -8,9 +8,10 @@ use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
-use super::EngineError;
 use super::group::Group;
 use super::records::encode;
+use super::request::Request;
+use super::{Engine, EngineError};
 use crate::apps::{Apps, Parsed, Revision, parse};
 use crate::store::{Change, KeyRange, SideKind, Store, Table};
 use crate::work::Work;
@@ -20,6 +21,33 @@ pub const APPS_MAX: usize = 1000;
 
 /// A piece of a manifest's text: well within a record.
 const PIECE: usize = 3 << 10;
+
+impl Engine {
+    /// Registers a revision of an app and puts it in force; gives its number.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn deploy(&self, app: String, revision: Revision) -> Result<u32, EngineError> {
+        let revision = Box::new(revision);
+        self.ask(|reply| Request::Deploy { app, revision, reply }).await
+    }
+
+    /// Puts a kept revision in force again.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn rollback(&self, app: String, revision: u32) -> Result<(), EngineError> {
+        self.ask(|reply| Request::Rollback { app, revision, reply }).await
+    }
+
+    /// Forgets an app and its definitions; its tasks stay.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn remove_app(&self, app: String) -> Result<(), EngineError> {
+        self.ask(|reply| Request::RemoveApp { app, reply }).await
+    }
+}
 
 /// What is stored of an app under its name.
 #[derive(Encode, Decode)]

@@ -48,7 +48,7 @@ pub use self::ticks::{
     Added, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX, ScheduleChange, ScheduleError,
     TickRow,
 };
-use crate::apps::{Apps, Revision};
+use crate::apps::Apps;
 use crate::book::{Book, Keep, Keeper, Queue};
 use crate::clock::Clock;
 use crate::store::{SideFiles, SideKind, Store};
@@ -244,31 +244,6 @@ impl Engine {
     /// The engine is busy or gone.
     pub async fn set_queue(&self, name: String, change: QueueChange) -> Result<Queue, EngineError> {
         self.ask(|reply| Request::SetQueue { name, change, reply }).await
-    }
-
-    /// Registers a revision of an app and puts it in force; gives its number.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn deploy(&self, app: String, revision: Revision) -> Result<u32, EngineError> {
-        let revision = Box::new(revision);
-        self.ask(|reply| Request::Deploy { app, revision, reply }).await
-    }
-
-    /// Puts a kept revision in force again.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn rollback(&self, app: String, revision: u32) -> Result<(), EngineError> {
-        self.ask(|reply| Request::Rollback { app, revision, reply }).await
-    }
-
-    /// Forgets an app and its definitions; its tasks stay.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn remove_app(&self, app: String) -> Result<(), EngineError> {
-        self.ask(|reply| Request::RemoveApp { app, reply }).await
     }
 
     /// Starts nothing new, or goes on. Not durable: a restart goes on.
