@@ -54,11 +54,12 @@ environment() {
 SDK_VERSION=0.3.181
 sdk() {
     folder=${CARGO_TARGET_DIR:-target}/sdk
-    mark=$folder/cpsl-$SDK_VERSION
+    mark=$folder/cpsl-$SDK_VERSION-croniter
     [ -e "$mark" ] && return 0
     environment "$folder" || return 1
     say "installing cpsl $SDK_VERSION for the tests, once"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "cpsl==$SDK_VERSION" || return 1
+    "$folder/bin/pip" install --quiet --disable-pip-version-check \
+        "cpsl==$SDK_VERSION" croniter || return 1
     : >"$mark"
 }
 
@@ -113,6 +114,7 @@ test)
     toolchain
     package strace strace "tests that the fsync comes before the reply" || true
     package python3 python3 "tests that run Python programs" || true
+    package faketime faketime "tests that turn the daemon's clock" || true
     package fusermount3 fuse3 "tests on a disk that fails" || true
     sdk || say "cpsl $SDK_VERSION cannot be had: tests of Capsule apps skip"
     have systemd-analyze || say "systemd-analyze is missing: the units are not verified"

@@ -45,6 +45,7 @@ fn spec() -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::words::{Split, Work};
-use crate::commands::{admin, apps, change, chat, task};
+use crate::commands::{admin, apps, change, chat, schedule, task};
 
 /// Run background tasks that survive: submit, watch and steer them.
 #[derive(Debug, Parser)]
@@ -173,7 +173,7 @@ pub(crate) enum Verb {
     Board(task::board::BoardArgs),
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),
-    /// Print every change of tasks as it is committed, one JSON object a line
+    /// Print every change of tasks and schedules as it is committed, one JSON object a line
     Events(task::events::EventsArgs),
     /// Cancel tasks and wait until they have ended
     Cancel(change::cancel::CancelArgs),
@@ -201,7 +201,7 @@ pub(crate) enum Verb {
     Secret(apps::secret::SecretVerb),
     /// Show schedules, their next fires and what became of the last ones, run one now
     #[command(subcommand)]
-    Schedule(apps::schedule::ScheduleVerb),
+    Schedule(schedule::ScheduleVerb),
     /// Show queues, pause and resume them, limit how many tasks run at once
     #[command(subcommand)]
     Queue(admin::queue::QueueVerb),

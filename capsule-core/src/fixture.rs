@@ -49,6 +49,7 @@ pub(crate) fn spec() -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 

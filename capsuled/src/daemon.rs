@@ -19,7 +19,7 @@ use crate::backup::{Backups, Sources};
 use crate::book::Keep;
 use crate::bridge::Bridge;
 use crate::callback::Callbacks;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{self, Clock as _, SystemClock};
 use crate::deploying::Deployer;
 use crate::dispatcher::{
     Dispatcher, HostParts, KeeperAccess, PythonParts, PythonSurroundings, StockParts, Surroundings,
@@ -229,6 +229,9 @@ impl Running {
         let mut serving_runners = tokio::spawn(served);
         let mut serving = tokio::spawn(rpc::serve(listeners.clients, api));
         let mut deciding = watch_engine(thread)?;
+        let (sleeper, until) = (engine.clone(), ending.clone());
+        let watching = clock::watch(move || sleeper.clock_set().is_ok());
+        tokio::spawn(async move { until.run_until_cancelled(watching).await });
         tracing::info!(socket, "ready");
         let end = tokio::select! {
             _ = interrupt.recv() => End::Interrupt,

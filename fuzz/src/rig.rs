@@ -150,6 +150,7 @@ async fn deploy(engine: &Engine) {
         manifest: text.to_owned(),
         definitions: parsed.definitions,
         python: parsed.python,
+        schedules: parsed.schedules,
     };
     engine.deploy("leads".to_owned(), revision).await.unwrap();
     let keeper = Keeper { instance: Uuid([1; 16]), pid: 1, attribution: "cgroup".to_owned() };

@@ -16,6 +16,7 @@
 
 mod badfs;
 mod cli;
+mod clock;
 mod daemon;
 mod home;
 pub mod power;
@@ -28,6 +29,7 @@ mod wait;
 
 pub use badfs::{BadDisk, Faults};
 pub use cli::{Cli, Output, Started};
+pub use clock::{now, turned};
 pub use daemon::Daemon;
 pub use home::Home;
 pub use random::{Random, number};

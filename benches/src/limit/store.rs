@@ -107,5 +107,6 @@ fn spec() -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }

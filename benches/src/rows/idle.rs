@@ -21,6 +21,11 @@ pub(super) fn idle(bench: &Bench) -> anyhow::Result<Vec<Line>> {
         client.submit_many(&program("default", ["/bin/true"]), 20).await?;
         client.until(&[v1::Status::Completed], 20, Duration::from_secs(30)).await
     })?;
+    Ok(calm(bench, &daemon, "idle").into())
+}
+
+/// Wake-ups and memory of a daemon from which nobody wants anything.
+pub(super) fn calm(bench: &Bench, daemon: &Daemon, what: &str) -> [Line; 2] {
     let guard = parent(daemon.keeper()).unwrap_or(0);
     let all = [daemon.pid(), daemon.keeper(), guard];
     pause(CALM);
@@ -40,12 +45,12 @@ pub(super) fn idle(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let reach = if bench.quick { "0 in 10 s" } else { "≤ 2 a minute" };
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     let total = Sample::one(total as f64);
-    Ok(vec![
-        Line::new(format!("idle: wake-ups in {} s", time.as_secs()), "", total, reach)
+    [
+        Line::new(format!("{what}: wake-ups in {} s", time.as_secs()), "", total, reach)
             .note(by_name(woken.iter().map(ToString::to_string).collect())),
-        Line::new("idle: memory", "MiB", Sample::one(resident.iter().sum()), "≤ 30 MiB")
+        Line::new(format!("{what}: memory"), "MiB", Sample::one(resident.iter().sum()), "≤ 30 MiB")
             .note(by_name(resident.iter().map(|mib| format!("{mib:.1}")).collect())),
-    ])
+    ]
 }
 
 /// Lets time pass; there is nothing to wait for.

@@ -1,6 +1,7 @@
 //! The rows: each measures one promise and its limit, in turn, on a daemon of its own.
 
 mod command;
+mod cron;
 mod idle;
 mod output;
 pub(crate) mod process;
@@ -53,6 +54,11 @@ pub(crate) const fn all() -> &'static [Row] {
         Row { name: "processes", about: "Python tasks with process=True", run: python::processes },
         Row { name: "cancels", about: "cancel of a running coroutine", run: python::cancels },
         Row { name: "chat", about: "a chat turn beside busy processes", run: python::chat },
+        Row {
+            name: "cron",
+            about: "lateness of 10,000 schedules, and their rest",
+            run: cron::cron,
+        },
         Row { name: "idle", about: "wake-ups and memory of idle processes", run: idle::idle },
     ]
 }

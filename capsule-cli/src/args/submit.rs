@@ -81,7 +81,7 @@ pub(crate) struct What {
 }
 
 /// How a program is run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ProgramArgs {
     /// Run one string by /bin/sh -c
     #[arg(long)]
@@ -101,7 +101,7 @@ pub(crate) struct ProgramArgs {
 }
 
 /// Arguments of a task beside its own flags.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ArgumentArgs {
     /// Parameter of the task, as text
     #[arg(short = 'p', long, value_name = "NAME=TEXT")]
@@ -115,7 +115,7 @@ pub(crate) struct ArgumentArgs {
 }
 
 /// When, where and how often a task runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct OptionArgs {
     /// Start this long from now
     #[arg(long = "in", value_name = "DURATION", value_parser = values::duration)]

@@ -9,6 +9,7 @@ pub(crate) mod change;
 pub(crate) mod chat;
 pub(crate) mod outcome;
 pub(crate) mod patience;
+pub(crate) mod schedule;
 pub(crate) mod submit;
 pub(crate) mod task;
 

@@ -39,11 +39,13 @@ pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
     /// Columns that a narrow terminal goes without, the first one first.
     spared: &'static [&'static str],
+    /// They go before any other is cut.
+    whole: bool,
 }
 
 impl Table {
     pub(crate) const fn new(head: Vec<&'static str>) -> Self {
-        Self { head, rows: Vec::new(), spared: &[] }
+        Self { head, rows: Vec::new(), spared: &[], whole: false }
     }
 
     /// Names columns that a narrow terminal goes without, the first one first.
@@ -51,6 +53,13 @@ impl Table {
     pub(crate) const fn sparing(mut self, columns: &'static [&'static str]) -> Self {
         self.spared = columns;
         self
+    }
+
+    /// Names columns that go before any other is cut.
+    #[must_use]
+    pub(crate) const fn sparing_first(mut self, columns: &'static [&'static str]) -> Self {
+        self.whole = true;
+        self.sparing(columns)
     }
 
     /// Adds a row; it has as many cells as the head.
@@ -108,7 +117,7 @@ impl Table {
             let least: usize = kept
                 .iter()
                 .filter_map(|at| natural.get(*at))
-                .map(|width| (*width).min(READABLE) + GAP)
+                .map(|width| if self.whole { *width } else { (*width).min(READABLE) } + GAP)
                 .sum();
             if least <= limit + GAP {
                 break;
@@ -227,6 +236,9 @@ mod tests {
         assert!(table.render(Some(60), false).contains("OWNER"));
         let narrow = "ID    STATUS     NOTE\n1842  completed  a long note …\n";
         assert_eq!(table.render(Some(30), false), narrow);
+        let table = table.sparing_first(&["OWNER"]);
+        assert!(!table.render(Some(50), false).contains("OWNER"), "a note is not cut for it");
+        assert!(table.render(Some(60), false).contains("OWNER"));
     }
 
     #[test]

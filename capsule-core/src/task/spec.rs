@@ -90,9 +90,12 @@ pub struct TaskSpec {
     /// Starts only when released.
     #[n(25)]
     pub hold: bool,
-    /// The fire of a schedule that it carries out; such a task runs the schedule's handler.
+    /// The fire of a schedule that made it.
     #[n(26)]
     pub tick: Option<TickRef>,
+    /// The task whose attempt submitted it.
+    #[n(27)]
+    pub parent: Option<TaskId>,
 }
 
 /// One planned fire of a schedule.

@@ -10,7 +10,7 @@ use super::{Definition, Param, ParamKind};
 use crate::text::{bounded, distance};
 
 /// What was given on submit. Later sources win: payload, then params, then flags.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// A JSON object; empty = none.
     pub payload: String,

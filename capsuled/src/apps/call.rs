@@ -89,6 +89,7 @@ impl Definition {
             not_before: None,
             hold: false,
             tick: None,
+            parent: None,
         }
     }
 }

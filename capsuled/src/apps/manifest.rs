@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::definition::GRACE;
-use super::{CommandLine, Definition, Param, ParamKind, Runner};
+use super::{CommandLine, Definition, Param, ParamKind, Parsed, Runner, rlimits, schedules};
 
 /// The longest manifest, in bytes.
 pub const MANIFEST_MAX: usize = 256 << 10;
@@ -31,6 +31,16 @@ pub enum ManifestError {
     /// A task has nothing to run.
     #[error("[tasks.{0}] has no command")]
     NoCommand(String),
+    /// An option of a schedule that makes no sense.
+    #[error("[schedules.{schedule}] {option}: {why}")]
+    Schedule {
+        /// Which schedule.
+        schedule: String,
+        /// Which option.
+        option: String,
+        /// Why.
+        why: String,
+    },
     /// An option of a task that makes no sense.
     #[error("[tasks.{task}] {option}: {why}")]
     Option {
@@ -49,6 +59,8 @@ struct File {
     app: AppTable,
     #[serde(default)]
     tasks: toml::Table,
+    #[serde(default)]
+    schedules: toml::Table,
 }
 
 #[derive(Deserialize)]
@@ -107,13 +119,11 @@ fn str_word() -> String {
     "str".to_owned()
 }
 
-/// Reads a manifest: the app's name and its definitions.
+/// Reads a manifest: the app's name, its definitions and its schedules.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub(super) fn parse(
-    text: &str,
-) -> Result<(String, BTreeMap<String, Arc<Definition>>), ManifestError> {
+pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
     if text.len() > MANIFEST_MAX {
         return Err(ManifestError::TooLong(text.len()));
     }
@@ -131,7 +141,8 @@ pub(super) fn parse(
             })?;
         definitions.insert(task.clone(), Arc::new(definition(task, table)?));
     }
-    Ok((file.app.name, definitions))
+    let schedules = schedules::read(file.schedules, &definitions)?;
+    Ok(Parsed { app: file.app.name, definitions, schedules, python: None })
 }
 
 /// Makes errors that name the task and the option.
@@ -198,7 +209,7 @@ fn definition(task: String, table: TaskTable) -> Result<Definition, ManifestErro
         concurrency: table.concurrency,
         no_retry_exit_codes: table.no_retry_exit_codes,
         no_retry_on: no_retry_on?,
-        rlimits: rlimits(&place, table.rlimits)?,
+        rlimits: rlimits::read(table.rlimits).map_err(|(option, why)| place.wrong(option, why))?,
         ..Definition::blank(&task)
     };
     check_bounds(&place, &definition)?;
@@ -348,53 +359,4 @@ fn env(
         }
     }
     Ok(env)
-}
-
-/// The kernel's numbers of the resources that people limit (getrlimit(2)).
-const RESOURCES: [(&str, u32); 9] = [
-    ("cpu", libc::RLIMIT_CPU),
-    ("fsize", libc::RLIMIT_FSIZE),
-    ("data", libc::RLIMIT_DATA),
-    ("stack", libc::RLIMIT_STACK),
-    ("core", libc::RLIMIT_CORE),
-    ("nproc", libc::RLIMIT_NPROC),
-    ("nofile", libc::RLIMIT_NOFILE),
-    ("memlock", libc::RLIMIT_MEMLOCK),
-    ("as", libc::RLIMIT_AS),
-];
-
-fn rlimits(place: &Place<'_>, table: toml::Table) -> Result<Vec<(u32, u64)>, ManifestError> {
-    let mut limits = Vec::with_capacity(table.len());
-    for (name, value) in table {
-        let option = format!("rlimits.{name}");
-        let Some((_, resource)) = RESOURCES.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
-            return Err(place.wrong(option, format!("the resources are {}", names.join(", "))));
-        };
-        let limit = match &value {
-            toml::Value::Integer(number) => u64::try_from(*number).ok(),
-            toml::Value::String(word) if word == "unlimited" => Some(u64::MAX),
-            toml::Value::String(word) => size(word),
-            toml::Value::Float(_)
-            | toml::Value::Boolean(_)
-            | toml::Value::Datetime(_)
-            | toml::Value::Array(_)
-            | toml::Value::Table(_) => None,
-        };
-        let why = "a limit is a number, a size as \"512M\", or \"unlimited\"";
-        limits.push((*resource, limit.ok_or_else(|| place.wrong(option, why))?));
-    }
-    Ok(limits)
-}
-
-fn size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match text.get(digits.len()..)?.to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KB" | "KIB" => 1 << 10,
-        "M" | "MB" | "MIB" => 1 << 20,
-        "G" | "GB" | "GIB" => 1 << 30,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(scale)
 }

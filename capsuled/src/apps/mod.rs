@@ -10,6 +10,8 @@ mod definition;
 mod diff;
 mod manifest;
 mod python;
+mod rlimits;
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub use self::manifest::{MANIFEST_MAX, ManifestError};
 pub use self::python::{
     AppSchedule, DescriptionError, Handlers, Mode, Page, Python, SyncTasks, TaskBoard, Widget,
 };
+
+pub use self::schedules::Planned;
 
 /// Revisions kept of each app, newest first.
 pub const REVISIONS_KEPT: usize = 20;
@@ -65,6 +69,8 @@ pub struct Revision {
     pub manifest: String,
     /// What a Python app has besides its definitions.
     pub python: Option<Arc<Python>>,
+    /// What its manifest plans.
+    pub schedules: Vec<Planned>,
     /// By task name.
     pub definitions: BTreeMap<String, Arc<Definition>>,
 }
@@ -127,6 +133,8 @@ pub struct Parsed {
     pub app: String,
     /// By task name.
     pub definitions: BTreeMap<String, Arc<Definition>>,
+    /// Of a manifest.
+    pub schedules: Vec<Planned>,
     /// Of a Python app.
     pub python: Option<Arc<Python>>,
 }
@@ -149,11 +157,12 @@ pub enum ParseError {
 /// The first thing that is wrong, with its place.
 pub fn parse(text: &str) -> Result<Parsed, ParseError> {
     if text.starts_with('{') {
-        let python::Described { app, definitions, python } = python::read(text)?;
-        return Ok(Parsed { app, definitions, python: Some(Arc::new(python)) });
+        let python::Described { app, definitions, mut python, planned } = python::read(text)?;
+        let schedules = schedules::beside(planned, &definitions, &mut python.schedules)?;
+        let python = Some(Arc::new(python));
+        return Ok(Parsed { app, definitions, schedules, python });
     }
-    let (app, definitions) = manifest::parse(text)?;
-    Ok(Parsed { app, definitions, python: None })
+    Ok(manifest::parse(text)?)
 }
 
 /// A parameter of a definition.

@@ -81,11 +81,15 @@ pub struct Book {
     pub degraded: BTreeMap<&'static str, String>,
     /// The keeper that runs attempts, while it is connected.
     pub keeper: Option<Keeper>,
+    /// A keeper has said since the start what it has: until then nobody knows what lingers.
+    pub greeted: bool,
     in_queues: Unfinished,
     alarms: BTreeSet<(Timestamp, TaskId)>,
     by_key: Sets<Box<str>>,
     unfinished: Sets<LockId>,
     dependants: Sets<TaskId>,
+    /// Tasks by the one whose attempt submitted them.
+    submitted: Sets<TaskId>,
     live: Live,
     pace: Pace,
     /// Ended tasks by their end.
@@ -158,6 +162,9 @@ impl Book {
         if let Some(key) = &task.spec.key {
             self.by_key.insert(key_of(&task.spec.app, &task.spec.name, key), task.id);
         }
+        if let Some(parent) = task.spec.parent {
+            self.submitted.insert(parent, task.id);
+        }
         for dependency in &task.spec.after {
             self.dependants.insert(dependency.task, task.id);
         }
@@ -193,6 +200,9 @@ impl Book {
         if let Some(key) = &task.spec.key {
             let key = key_of(&task.spec.app, &task.spec.name, key);
             self.by_key.remove(&key, task.id);
+        }
+        if let Some(parent) = task.spec.parent {
+            self.submitted.remove(&parent, task.id);
         }
         for dependency in &task.spec.after {
             self.dependants.remove(&dependency.task, task.id);
@@ -357,6 +367,11 @@ impl Book {
     /// Tasks that wait for this one.
     pub fn dependants(&self, id: TaskId) -> Vec<TaskId> {
         self.dependants.of(&id)
+    }
+
+    /// The tasks that attempts of this one have submitted and that are kept, oldest first.
+    pub fn submitted_by(&self, id: TaskId) -> Vec<TaskId> {
+        self.submitted.of(&id)
     }
 
     /// Live attempts of a queue.

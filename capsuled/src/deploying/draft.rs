@@ -143,6 +143,9 @@ impl Draft {
         if let Value::Object(added) = added {
             description.extend(added);
         }
+        if !settings.schedules.is_empty() {
+            description.insert("planned".to_owned(), settings.schedules.clone().into());
+        }
         self.lacking = lacking(&texts(&description, "uses"));
         self.missing = secrets.missing(&texts(&description, "secrets"));
         self.description = description;

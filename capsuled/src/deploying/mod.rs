@@ -168,7 +168,7 @@ fn fault_hint(fault: &Fault, program: &Path) -> String {
         ("no_sdk" | "old_sdk", _) => {
             format!("{program} -m pip install --upgrade 'cpsl=={KNOWN_SDK}'")
         }
-        ("cron", _) => "five fields: minute hour day month weekday, as '0 * * * *'".to_owned(),
+        ("cron", _) => "capsule help cron".to_owned(),
         ("lock", _) => {
             "a lock names parameters of its task, as lock=\"owner:{owner_id}\"".to_owned()
         }

@@ -1,8 +1,10 @@
-//! What lies beside an app and says how it runs: `[python]` of a `capsule.toml`, and `.env`.
+//! What lies beside an app and says how it runs: `[python]` and `[schedules.NAME]` of a
+//! `capsule.toml`, and `.env`.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::DeployError;
 use crate::apps::SyncTasks;
@@ -17,6 +19,9 @@ pub(super) struct Settings {
     pub sync_tasks: SyncTasks,
     /// `stock` = the SDK's own runner.
     pub runner: Runner,
+    /// `[schedules.NAME]`, as they are written.
+    #[serde(skip)]
+    pub schedules: Map<String, Value>,
 }
 
 /// Who is asked to run the app.
@@ -34,6 +39,9 @@ pub(super) enum Runner {
 #[serde(default)]
 struct File {
     python: Settings,
+    schedules: toml::Table,
+    /// With tasks it is the manifest of another app, and its schedules are that one's.
+    tasks: Option<toml::Table>,
 }
 
 impl Settings {
@@ -50,8 +58,27 @@ impl Settings {
         })?;
         let mut settings = file.python;
         settings.interpreter = settings.interpreter.map(|path| dir.join(path));
+        if file.tasks.is_none() {
+            settings.schedules = plain(file.schedules);
+        }
         Ok(settings)
     }
+}
+
+/// The same as JSON; times become text.
+fn plain(table: toml::Table) -> Map<String, Value> {
+    fn value(from: toml::Value) -> Value {
+        match from {
+            toml::Value::String(text) => text.into(),
+            toml::Value::Integer(number) => number.into(),
+            toml::Value::Float(number) => number.into(),
+            toml::Value::Boolean(truth) => truth.into(),
+            toml::Value::Datetime(time) => time.to_string().into(),
+            toml::Value::Array(items) => items.into_iter().map(value).collect(),
+            toml::Value::Table(table) => plain(table).into(),
+        }
+    }
+    table.into_iter().map(|(name, from)| (name, value(from))).collect()
 }
 
 /// The pairs of the `.env` in a folder; lines that are none are passed over.
@@ -102,6 +129,12 @@ mod tests {
         write("[python]\nsync_tasks = \"thread\"\nrunner = \"stock\"\n[app]\nname = \"x\"\n");
         let read = Settings::read(dir.path()).unwrap();
         assert_eq!((read.sync_tasks, read.runner), (SyncTasks::Thread, Runner::Stock));
+        write("[schedules.nightly]\nstart = 2027-01-01T00:00:00Z\nlimit = 3\n");
+        let read = Settings::read(dir.path()).unwrap().schedules;
+        assert_eq!(read["nightly"]["start"], "2027-01-01T00:00:00Z");
+        assert_eq!(read["nightly"]["limit"], 3);
+        write("[tasks.a]\n[schedules.nightly]\nlimit = 3\n");
+        assert!(Settings::read(dir.path()).unwrap().schedules.is_empty());
         write("[python]\nsync_tasks = \"fibre\"\n");
         let refused = Settings::read(dir.path()).unwrap_err().to_string();
         assert!(refused.starts_with("capsule.toml: ") && refused.contains("fibre"), "{refused}");

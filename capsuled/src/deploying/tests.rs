@@ -164,7 +164,10 @@ async fn what_is_no_app_is_refused_with_its_place_and_leaves_nothing() {
         .replace("0 * * * *", "61 * * * *")
         .replace("\"line\":7", "\"line\":7,\"file\":\"app.py\"");
     let error = bench(move |told| told.answers(&cron)).prepare().await.unwrap_err().to_string();
-    assert!(error.starts_with("app.py:7: the schedule hourly: the minute \"61\""), "{error}");
+    assert!(
+        error.starts_with("app.py:7: the schedule hourly: cron \"61 * * * *\": minute"),
+        "{error}"
+    );
 
     let long = GOOD.replace("leads", &"x".repeat(DESCRIPTION_MAX));
     let error = bench(move |told| told.answers(&long)).prepare().await.unwrap_err();

@@ -8,9 +8,10 @@ use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
-use super::EngineError;
 use super::group::Group;
 use super::records::encode;
+use super::request::Request;
+use super::{Engine, EngineError};
 use crate::apps::{Apps, Parsed, Revision, parse};
 use crate::store::{Change, KeyRange, SideKind, Store, Table};
 use crate::work::Work;
@@ -20,6 +21,33 @@ pub const APPS_MAX: usize = 1000;
 
 /// A piece of a manifest's text: well within a record.
 const PIECE: usize = 3 << 10;
+
+impl Engine {
+    /// Registers a revision of an app and puts it in force; gives its number.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn deploy(&self, app: String, revision: Revision) -> Result<u32, EngineError> {
+        let revision = Box::new(revision);
+        self.ask(|reply| Request::Deploy { app, revision, reply }).await
+    }
+
+    /// Puts a kept revision in force again.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn rollback(&self, app: String, revision: u32) -> Result<(), EngineError> {
+        self.ask(|reply| Request::Rollback { app, revision, reply }).await
+    }
+
+    /// Forgets an app and its definitions; its tasks stay.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn remove_app(&self, app: String) -> Result<(), EngineError> {
+        self.ask(|reply| Request::RemoveApp { app, reply }).await
+    }
+}
 
 /// What is stored of an app under its name.
 #[derive(Encode, Decode)]
@@ -91,10 +119,19 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
             }
             let manifest = String::from_utf8_lossy(&manifest).into_owned();
             match parse(&manifest) {
-                Ok(Parsed { definitions, python, .. }) => {
+                Ok(Parsed { app: _, definitions, schedules, python }) => {
                     let RevisionRecord { deployed, by, uid, dir, .. } = record;
-                    let revision =
-                        Revision { number, deployed, by, uid, dir, manifest, python, definitions };
+                    let revision = Revision {
+                        number,
+                        deployed,
+                        by,
+                        uid,
+                        dir,
+                        manifest,
+                        python,
+                        schedules,
+                        definitions,
+                    };
                     apps.put(&name, revision);
                 }
                 Err(error) => {
@@ -109,7 +146,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Apps, EngineError> {
 
 impl Group<'_> {
     /// Registers a revision under the next number.
-    pub(super) fn deploy(&mut self, app: &str, mut revision: Revision) -> u32 {
+    pub(super) fn deploy(&mut self, app: &str, mut revision: Revision) -> Result<u32, EngineError> {
         let number = self.book.apps.get(app).map_or(1, crate::apps::App::next_number);
         revision.number = number;
         let bytes = revision.manifest.as_bytes();
@@ -129,29 +166,29 @@ impl Group<'_> {
         for old in self.book.apps.trim(app) {
             self.forget_revision(app, old);
         }
-        self.put_in_force(app, number);
-        number
+        self.put_in_force(app, number)?;
+        Ok(number)
     }
 
     /// Puts a revision in force.
-    pub(super) fn put_in_force(&mut self, app: &str, number: u32) {
+    pub(super) fn put_in_force(&mut self, app: &str, number: u32) -> Result<(), EngineError> {
         self.book.apps.set_current(app, number);
         self.write(Change::put(Table::App, app.as_bytes(), encode(&AppRecord { current: number })));
         self.book.definitions_changed(app);
         self.apps_changed = true;
-        self.register_schedules(app);
+        self.register_schedules(app)
     }
 
     /// Forgets an app.
-    pub(super) fn remove_app(&mut self, app: &str) {
-        let Some(removed) = self.book.apps.remove(app) else { return };
+    pub(super) fn remove_app(&mut self, app: &str) -> Result<(), EngineError> {
+        let Some(removed) = self.book.apps.remove(app) else { return Ok(()) };
         for number in removed.revisions.keys() {
             self.forget_revision(app, *number);
         }
         self.write(Change::delete(Table::App, app.as_bytes()));
         self.book.definitions_changed(app);
         self.apps_changed = true;
-        self.register_schedules(app);
+        self.register_schedules(app)
     }
 
     fn forget_revision(&mut self, app: &str, number: u32) {

@@ -113,6 +113,7 @@ impl Group<'_> {
                 | Request::Drain { .. }
                 | Request::StopAll { .. }
                 | Request::Degraded { .. }
+                | Request::ClockSet
                 | Request::Deploy { .. }
                 | Request::Rollback { .. }
                 | Request::RemoveApp { .. }

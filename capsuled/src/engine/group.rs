@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capsule_core::attempt::AttemptRecord;
 use capsule_core::command::Command;
 use capsule_core::event::Event;
-use capsule_core::id::{AttemptNumber, Seq, TaskId};
+use capsule_core::id::{AttemptNumber, ScheduleId, Seq, TaskId};
 use capsule_core::task::Task;
 use capsule_core::time::Timestamp;
 use capsule_core::{Rejected, decide, evolve};
@@ -22,6 +22,7 @@ use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
 use crate::failpoint;
+use crate::schedule::TickKey;
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
 /// What the engine thread carries from group to group.
@@ -35,6 +36,8 @@ pub(super) struct Carry {
     pub(super) warm: HashMap<TaskId, Arc<Task>>,
     /// So many are claimed that wait for a slot.
     pub(super) ahead: u32,
+    /// A keeper has told what it has. Before, a process of any attempt may live.
+    pub(super) met_keeper: bool,
     pub(super) retention: Retention,
 }
 
@@ -53,12 +56,15 @@ pub(super) struct Group<'a> {
     /// Tasks as this group leaves them; `None` = removed.
     staged: BTreeMap<TaskId, Option<Arc<Task>>>,
     changes: Vec<Change>,
-    /// What must be in one batch with a task.
-    bound: BTreeMap<TaskId, Vec<Change>>,
-    /// What must be in one batch together.
-    units: Vec<Vec<Change>>,
+    /// What must be in one batch together, and with which tasks; in this order.
+    units: Vec<(Vec<TaskId>, Vec<Change>)>,
+    /// Ticks that this group has written, or taken away.
+    pub(super) ticked: BTreeMap<TickKey, bool>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
+    /// Tasks that may be runs of schedules, and whether they have just ended; else their last
+    /// process is gone, or what they submitted.
+    pub(super) ended_runs: Vec<(TaskId, bool)>,
     /// Definitions changed.
     pub(super) apps_changed: bool,
     /// What is said once the group is durable.
@@ -76,10 +82,11 @@ impl<'a> Group<'a> {
             now: shared.clock.now(),
             staged: BTreeMap::new(),
             changes: Vec::new(),
-            bound: BTreeMap::new(),
             units: Vec::new(),
+            ticked: BTreeMap::new(),
             feed: Vec::new(),
             effects: Vec::new(),
+            ended_runs: Vec::new(),
             apps_changed: false,
             answers: Vec::new(),
             afterwards: Vec::new(),
@@ -177,6 +184,8 @@ impl<'a> Group<'a> {
         self.staged.insert(id, Some(Arc::clone(&task)));
         if ended && before.is_some_and(|before| !before.status().is_ended()) {
             self.call_back(&task);
+            self.ended_runs.push((id, true));
+            self.ended_runs.extend(task.spec.parent.map(|parent| (parent, false)));
         }
         if ended {
             self.tell_dependants(&task)?;
@@ -223,13 +232,17 @@ impl<'a> Group<'a> {
         self.changes.push(change);
     }
 
-    /// Notes changes that are durable all or none, and together with a task of this group.
-    pub(super) fn write_together(&mut self, task: Option<TaskId>, changes: Vec<Change>) {
+    /// Notes changes that are durable all or none, together with tasks of this group, and never
+    /// before those that were noted this way earlier.
+    pub(super) fn write_together(&mut self, tasks: Vec<TaskId>, changes: Vec<Change>) {
         self.carry.seq.0 += changes.len() as u64;
-        match task.filter(|task| self.staged.contains_key(task)) {
-            Some(task) => self.bound.entry(task).or_default().extend(changes),
-            None => self.units.push(changes),
-        }
+        self.units.push((tasks, changes));
+    }
+
+    /// Lets it be seen that a schedule is another one than before.
+    pub(super) fn schedule_changed(&mut self, id: ScheduleId) {
+        let (seq, task) = (self.carry.seq, TaskId(id.0));
+        self.feed.push(Changed { seq, task, status: None, at: self.now });
     }
 
     /// Takes a task away and leaves a tombstone.
@@ -269,15 +282,9 @@ impl<'a> Group<'a> {
     /// Makes the group durable, then lets it be seen: effects, feed, answers. Effects come first: a
     /// slot waits for them, and whoever carries them out is awake for the rest.
     pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
+        let mut puts = BTreeMap::new();
         for (id, task) in std::mem::take(&mut self.staged) {
-            let put = task.as_deref().map(records::put_task);
-            match self.bound.remove(&id) {
-                Some(mut unit) => {
-                    unit.extend(put);
-                    self.units.push(unit);
-                }
-                None => self.changes.extend(put),
-            }
+            puts.extend(task.as_deref().map(|task| (id, records::put_task(task))));
             let warm = &mut self.carry.warm;
             let room = warm.len() < WARM_MAX || warm.contains_key(&id);
             match task.filter(|task| room && !task.status().is_ended()) {
@@ -285,10 +292,16 @@ impl<'a> Group<'a> {
                 None => warm.remove(&id),
             };
         }
+        let mut units = std::mem::take(&mut self.units);
+        for (tasks, unit) in &mut units {
+            unit.extend(tasks.iter().filter_map(|task| puts.remove(task)));
+        }
+        let units = units.into_iter().map(|(_, unit)| unit).collect();
+        self.changes.extend(puts.into_values());
         self.carry.ahead = self.book.ahead();
         self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
-        for batch in batches(single, std::mem::take(&mut self.units), self.carry.seq.0) {
+        for batch in batches(single, units, self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
         failpoint::pass("before-effects");

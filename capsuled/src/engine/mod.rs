@@ -44,8 +44,11 @@ pub use self::request::{
 };
 use self::request::{Reply, Request};
 pub use self::retention::{STONES_KEPT, STONES_MAX};
-pub use self::ticks::{NewRecurrence, Recurrence, SCHEDULES_MAX, ScheduleError, TickRow};
-use crate::apps::{Apps, Revision};
+pub use self::ticks::{
+    Added, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX, ScheduleChange, ScheduleError,
+    TickRow,
+};
+use crate::apps::Apps;
 use crate::book::{Book, Keep, Keeper, Queue};
 use crate::clock::Clock;
 use crate::store::{SideFiles, SideKind, Store};
@@ -109,8 +112,7 @@ pub struct Parts {
 }
 
 impl Engine {
-    /// Makes the book of what was recovered and starts the engine's thread. Effects come out of the
-    /// receiver, each when its reason is durable.
+    /// Makes the book and starts the engine's thread. Each effect comes when its reason is durable.
     ///
     /// # Errors
     /// The store cannot be read, or the thread cannot be started.
@@ -244,31 +246,6 @@ impl Engine {
         self.ask(|reply| Request::SetQueue { name, change, reply }).await
     }
 
-    /// Registers a revision of an app and puts it in force; gives its number.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn deploy(&self, app: String, revision: Revision) -> Result<u32, EngineError> {
-        let revision = Box::new(revision);
-        self.ask(|reply| Request::Deploy { app, revision, reply }).await
-    }
-
-    /// Puts a kept revision in force again.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn rollback(&self, app: String, revision: u32) -> Result<(), EngineError> {
-        self.ask(|reply| Request::Rollback { app, revision, reply }).await
-    }
-
-    /// Forgets an app and its definitions; its tasks stay.
-    ///
-    /// # Errors
-    /// The engine is busy or gone.
-    pub async fn remove_app(&self, app: String) -> Result<(), EngineError> {
-        self.ask(|reply| Request::RemoveApp { app, reply }).await
-    }
-
     /// Starts nothing new, or goes on. Not durable: a restart goes on.
     ///
     /// # Errors
@@ -291,6 +268,14 @@ impl Engine {
     /// The engine is gone.
     pub fn degraded(&self, what: &'static str, why: Option<String>) -> Result<(), EngineError> {
         self.tell(Request::Degraded { what, why })
+    }
+
+    /// The machine's clock was set: the engine sleeps until instants of it, and looks again.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub fn clock_set(&self) -> Result<(), EngineError> {
+        self.tell(Request::ClockSet)
     }
 
     /// Hands out answers where they are waited for: run it on the runtime that asks. Without it

@@ -123,6 +123,7 @@ impl Recovered {
             last_id: TaskId(last_id),
             warm: HashMap::new(),
             ahead: 0,
+            met_keeper: false,
             retention,
         };
         Ok((book, carry))
@@ -204,8 +205,13 @@ impl Group<'_> {
             .collect();
         for (id, number) in gone {
             self.book.gone(id, number);
+            self.tree_gone(id)?;
         }
         self.book.keeper = Some(keeper);
+        if !std::mem::replace(&mut self.book.greeted, true) {
+            self.release_buffered();
+        }
+        self.carry.met_keeper = true;
         Ok(())
     }
 

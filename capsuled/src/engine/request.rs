@@ -53,6 +53,8 @@ pub(super) enum Request {
     Rollback { app: String, revision: u32, reply: Reply<()> },
     /// Forget an app.
     RemoveApp { app: String, reply: Reply<()> },
+    /// The machine's clock was set: what was to come then may have come.
+    ClockSet,
     /// Something about schedules.
     Schedule(ScheduleRequest),
     /// Everything asked before is done; end.
@@ -167,6 +169,9 @@ pub enum Refusal {
     /// Processes of its last attempt still live.
     #[error("processes of its last attempt are still ending")]
     Lingers,
+    /// Nobody knows yet whether they do.
+    #[error("whether processes of it still live is not known before the keeper is connected")]
+    MayLinger,
     /// Nothing can be made durable.
     #[error("the file system of the state directory is read-only, so nothing can be changed")]
     ReadOnly,

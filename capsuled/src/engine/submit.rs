@@ -18,6 +18,7 @@ impl Group<'_> {
     /// Decides one submit. Order: checks, idempotency key, lock, dependencies, creation.
     pub(super) fn submit(&mut self, new: NewTask) -> Result<Decided, EngineError> {
         let NewTask { mut spec, payload, parent, dry_run } = new;
+        spec.parent = parent;
         if let Err(error) = self.check(&spec, &payload) {
             return Ok(Err(error));
         }

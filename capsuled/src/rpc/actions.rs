@@ -150,6 +150,7 @@ fn refusal_words(id: TaskId, refusal: Refusal, done: &str) -> (&'static str, Str
         )
         | Refusal::NotEnded(_)
         | Refusal::Lingers
+        | Refusal::MayLinger
         | Refusal::ReadOnly => ("refused", text, 5),
     }
 }

@@ -1,13 +1,15 @@
 //! From our words to the wire's and back, by hand: the wire is a promise, our types are not.
 
 use capsule_core::attempt::{AttemptRecord, How, Receipt};
+use capsule_core::id::ScheduleId;
 use capsule_core::spec::{Delivery, LockPolicy, TaskSpec};
 use capsule_core::task::{Outcome, State, Status, Task};
 use capsule_core::time::Timestamp;
 use capsule_proto::v1;
 
-use crate::book::{Filter, Gate};
+use crate::book::{Book, Filter, Gate};
 use crate::dispatcher::STOCK;
+use crate::schedule::Schedule;
 
 pub(super) fn status(status: Status) -> v1::Status {
     match status {
@@ -28,7 +30,7 @@ fn status_from(wire: i32) -> Option<Status> {
 }
 
 /// A task for the wire; `waiting` is the first gate it stands at.
-pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
+pub(super) fn view(book: &Book, task: &Task, waiting: Option<String>) -> v1::TaskView {
     let spec = &task.spec;
     let last = task.last.as_ref();
     let (reason, ended) = match &task.state {
@@ -81,10 +83,17 @@ pub(super) fn view(task: &Task, waiting: Option<String>) -> v1::TaskView {
         progress: None,
         hold: spec.hold,
         cancelling: task.state.cancel().is_some(),
-        schedule: spec.tick.map(|_| spec.name.clone()).unwrap_or_default(),
+        schedule: schedule(book, task),
         seq: task.seq.0,
         merged_into: None,
     }
+}
+
+/// What people call the schedule that made a task: its id once it is forgotten. Empty = none did.
+pub(super) fn schedule(book: &Book, task: &Task) -> String {
+    let label =
+        |id: ScheduleId| book.schedules.get(id).map_or_else(|| id.to_string(), Schedule::label);
+    task.spec.tick.map_or_else(String::new, |tick| label(tick.schedule))
 }
 
 /// How a task ended, in a few words.

@@ -35,10 +35,11 @@ impl Api {
                 format!("lock {lock} held ({doing}){forward}")
             }
         };
+        let view = convert::view(&self.engine.book(), &task, waiting);
         v1::SubmitReply {
             lock_policy: convert::lock_policy(task.spec.lock_policy).into(),
             payload_json: self.arguments_of(&task),
-            task: Some(self.with_progress(convert::view(&task, waiting))),
+            task: Some(self.with_progress(view)),
             merged,
             existing,
             arguments_differ,

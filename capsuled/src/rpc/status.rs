@@ -144,6 +144,7 @@ impl From<Refusal> for Refused {
             )
             | Refusal::NotEnded(_)
             | Refusal::Lingers
+            | Refusal::MayLinger
             | Refusal::ReadOnly => Self::precondition("precondition", message),
         }
     }

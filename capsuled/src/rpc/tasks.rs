@@ -58,7 +58,7 @@ impl Tasks for Api {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListReply> {
         let request = request.into_inner();
-        let search = Search::of(request.filter.as_ref());
+        let search = Search::of(&self.engine, request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let limit = match usize::try_from(request.limit).unwrap_or(PAGE_MAX) {
             0 => PAGE,
@@ -153,7 +153,7 @@ impl Tasks for Api {
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::ActionReply> {
         let request = request.into_inner();
-        let search = Search::of(request.filter.as_ref());
+        let search = Search::of(&self.engine, request.filter.as_ref());
         let filter = convert::filter(request.filter);
         let now = self.engine.now();
         let oldest = request.older_than_ms.map(Span);
@@ -207,8 +207,12 @@ fn edit(request: v1::EditRequest) -> Result<Edit, Refused> {
 
 impl Api {
     pub(super) fn view(&self, task: &Task) -> v1::TaskView {
-        let waiting = self.engine.book().waiting(task, self.engine.now());
-        self.with_progress(convert::view(task, waiting))
+        let now = self.engine.now();
+        let view = {
+            let book = self.engine.book();
+            convert::view(&book, task, book.waiting(task, now))
+        };
+        self.with_progress(view)
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
@@ -218,7 +222,7 @@ impl Api {
             let book = self.engine.book();
             for id in ids {
                 if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&task, book.waiting(&task, now)));
+                    views.push(convert::view(&book, &task, book.waiting(&task, now)));
                 }
             }
         }

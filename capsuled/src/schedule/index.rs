@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use capsule_core::id::ScheduleId;
+use capsule_core::id::{ScheduleId, TaskId};
 use capsule_core::time::Timestamp;
 
 use super::{Origin, Schedule};
@@ -11,9 +11,13 @@ use super::{Origin, Schedule};
 #[derive(Clone, Debug, Default)]
 pub struct Schedules {
     all: BTreeMap<ScheduleId, Schedule>,
-    /// Those of apps, by app and handler.
-    handlers: BTreeMap<(String, String), ScheduleId>,
+    /// Those with a name of their own, by app and name.
+    named: BTreeMap<(String, String), ScheduleId>,
     alarms: BTreeSet<(Timestamp, ScheduleId)>,
+    /// The last task that each has made: its end is heard of.
+    former: HashMap<TaskId, ScheduleId>,
+    /// How many have an alarm by what they say of themselves; see [`Schedules::check`].
+    expected: usize,
     /// How many ticks are on disk.
     ticks: HashMap<ScheduleId, u32>,
 }
@@ -22,11 +26,12 @@ impl Schedules {
     /// Notes a schedule as it is now.
     pub fn put(&mut self, schedule: Schedule) {
         self.take_out(schedule.id);
-        if schedule.origin == Origin::App {
-            let key = (schedule.app.clone(), schedule.name.clone());
-            self.handlers.insert(key, schedule.id);
+        if schedule.origin != Origin::Sdk {
+            self.named.insert((schedule.app.clone(), schedule.label()), schedule.id);
         }
         self.alarms.extend(schedule.alarm().map(|at| (at, schedule.id)));
+        self.former.extend(schedule.former.map(|task| (task, schedule.id)));
+        self.expected += usize::from(wants_alarm(&schedule));
         self.all.insert(schedule.id, schedule);
     }
 
@@ -41,8 +46,15 @@ impl Schedules {
         if let Some(at) = schedule.alarm() {
             self.alarms.remove(&(at, id));
         }
-        if schedule.origin == Origin::App {
-            self.handlers.remove(&(schedule.app, schedule.name));
+        if let Some(task) = schedule.former {
+            self.former.remove(&task);
+        }
+        self.expected -= usize::from(wants_alarm(&schedule));
+        if schedule.origin != Origin::Sdk {
+            let name = (schedule.app.clone(), schedule.label());
+            if self.named.get(&name) == Some(&id) {
+                self.named.remove(&name);
+            }
         }
     }
 
@@ -51,10 +63,15 @@ impl Schedules {
         self.all.get(&id)
     }
 
-    /// The schedule that runs this handler of an app.
-    pub fn of_handler(&self, app: &str, handler: &str) -> Option<&Schedule> {
-        let id = self.handlers.get(&(app.to_owned(), handler.to_owned()))?;
+    /// The schedule of this name, of an app or of none.
+    pub fn named(&self, app: &str, name: &str) -> Option<&Schedule> {
+        let id = self.named.get(&(app.to_owned(), name.to_owned()))?;
         self.all.get(id)
+    }
+
+    /// The schedule whose last fire made this task.
+    pub fn of_run(&self, task: TaskId) -> Option<&Schedule> {
+        self.all.get(self.former.get(&task)?)
     }
 
     /// All of them, oldest first.
@@ -67,10 +84,27 @@ impl Schedules {
         self.alarms.first().copied()
     }
 
+    /// Whether every schedule that is to fire has exactly one alarm; if not, makes it so. Costs
+    /// nothing while that is true.
+    pub fn check(&mut self) -> bool {
+        if self.alarms.len() == self.expected {
+            return true;
+        }
+        let alarms = self.all.values().filter_map(|it| it.alarm().map(|at| (at, it.id)));
+        self.alarms = alarms.collect();
+        self.expected = self.all.values().filter(|it| wants_alarm(it)).count();
+        false
+    }
+
     /// Notes that so many ticks more, or fewer, are on disk; gives how many there are.
     pub fn count_ticks(&mut self, id: ScheduleId, change: i32) -> u32 {
         let count = self.ticks.entry(id).or_default();
         *count = count.saturating_add_signed(change);
         *count
     }
+}
+
+/// An enabled schedule has one for its next fire, an ended one for the end of its history.
+const fn wants_alarm(schedule: &Schedule) -> bool {
+    schedule.is_enabled() || schedule.ended.is_some()
 }

@@ -5,6 +5,8 @@
 
 mod cron;
 mod index;
+mod plan;
+mod policy;
 mod rule;
 
 use capsule_core::id::{ScheduleId, TaskId};
@@ -12,9 +14,13 @@ use capsule_core::spec::TaskSpec;
 use capsule_core::time::{Span, Timestamp};
 use minicbor::{Decode, Encode};
 
-pub use self::cron::{Cron, CronError};
+pub use self::cron::{Cron, CronError, Shift, local_zone};
 pub use self::index::Schedules;
-pub use self::rule::{CATCH_UP, Due, MISSED_MAX, Missed, Rule};
+pub use self::plan::{Due, LATE, Missed};
+pub use self::policy::{
+    BUFFER_MAX, CATCH_UP_MAX, CatchUp, Counted, JITTER_MAX, Overlap, Paused, Policy,
+};
+pub use self::rule::{MISSED_MAX, Rule, RuleError};
 
 /// How long what became of a tick is kept, and a schedule after its end.
 pub const TICKS_KEPT: Span = Span::from_secs(90 * 86_400);
@@ -72,6 +78,47 @@ pub struct Schedule {
     /// than now when the clock was set back.
     #[n(13)]
     pub decided: Timestamp,
+    /// What goes for all its fires.
+    #[n(14)]
+    #[cbor(default)]
+    pub policy: Policy,
+    /// Nothing fires until it is resumed.
+    #[n(15)]
+    pub paused: Option<Paused>,
+    /// This tick will be passed over, because somebody asked for that.
+    #[n(16)]
+    pub skip: Option<SkipNext>,
+    /// How often the rule in force has fired by its plan.
+    #[n(17)]
+    #[cbor(default)]
+    pub fires: u32,
+    /// How many of its last runs have failed, in a row.
+    #[n(18)]
+    #[cbor(default)]
+    pub failures: u32,
+    /// Ticks that wait until the run before has ended, oldest first.
+    #[n(19)]
+    #[cbor(default)]
+    pub buffered: Vec<Timestamp>,
+    /// Its own name, where that is not the name of a handler.
+    #[n(20)]
+    #[cbor(default)]
+    pub title: String,
+    /// When the rule in force and its bounds began; `None` = with the schedule.
+    #[n(21)]
+    pub since: Option<Timestamp>,
+}
+
+/// A tick that will be passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SkipNext {
+    /// Which.
+    #[n(0)]
+    pub planned: Timestamp,
+    /// Who asked for that.
+    #[n(1)]
+    pub by: String,
 }
 
 /// Where a schedule comes from.
@@ -83,6 +130,19 @@ pub enum Origin {
     /// A task submitted through the SDK with a recurrence.
     #[n(1)]
     Sdk,
+    /// The manifest of an app.
+    #[n(2)]
+    Manifest,
+    /// Somebody added it by hand.
+    #[n(3)]
+    Manual,
+}
+
+impl Origin {
+    /// Whether it comes and goes with the revision of its app.
+    pub const fn is_deployed(self) -> bool {
+        matches!(self, Self::App | Self::Manifest)
+    }
 }
 
 /// The last fire of a schedule.
@@ -145,6 +205,37 @@ pub enum Outcome {
         #[n(0)]
         why: String,
     },
+    /// The schedule was paused; stands for all ticks up to `until`.
+    #[n(4)]
+    Paused {
+        /// The last of them.
+        #[n(0)]
+        until: Timestamp,
+        /// How many; [`MISSED_MAX`] = so many or more.
+        #[n(1)]
+        count: u32,
+    },
+    /// It waits until the run before has ended.
+    #[n(5)]
+    Buffered {
+        /// The task of that run.
+        #[n(0)]
+        task: TaskId,
+    },
+    /// Somebody asked for it to be passed over.
+    #[n(6)]
+    PassedOver {
+        /// Who.
+        #[n(0)]
+        by: String,
+    },
+}
+
+impl Outcome {
+    /// The task that the fire made.
+    pub const fn made(&self) -> Option<TaskId> {
+        if let Self::Fired { task, .. } = self { Some(*task) } else { None }
+    }
 }
 
 /// How a fire came about.
@@ -159,6 +250,12 @@ pub enum Fire {
     /// By hand.
     #[n(2)]
     Manual,
+    /// It had waited until the run before has ended.
+    #[n(3)]
+    Buffered,
+    /// By hand, for a time that is over.
+    #[n(4)]
+    Backfilled,
 }
 
 /// The key of a tick: there is one record for each planned fire.
@@ -173,24 +270,72 @@ pub struct TickKey {
 }
 
 impl Schedule {
+    /// A recurrence of nothing yet that begins at `now`.
+    pub fn new(id: ScheduleId, rule: Rule, now: Timestamp) -> Self {
+        Self {
+            id,
+            app: String::new(),
+            name: String::new(),
+            next: rule.next_after(now),
+            rule,
+            generation: 1,
+            origin: Origin::Sdk,
+            owner: String::new(),
+            created: now,
+            ended: None,
+            last: None,
+            former: None,
+            template: None,
+            decided: now,
+            policy: Policy::default(),
+            paused: None,
+            skip: None,
+            fires: 0,
+            failures: 0,
+            buffered: Vec::new(),
+            title: String::new(),
+            since: None,
+        }
+    }
+
     /// Whether it still fires.
     pub const fn is_active(&self) -> bool {
         self.ended.is_none()
     }
 
-    /// What people call it: a handler's name, or a recurrence's id.
+    /// Whether the clock fires it: it is neither ended, nor done, nor paused.
+    pub const fn is_enabled(&self) -> bool {
+        self.ended.is_none() && self.paused.is_none() && self.next.is_some()
+    }
+
+    /// What people call it: its name, a handler's name, or a recurrence's id.
     pub fn label(&self) -> String {
         match self.origin {
             Origin::App => self.name.clone(),
             Origin::Sdk => self.id.to_string(),
+            Origin::Manifest | Origin::Manual => self.title.clone(),
         }
+    }
+
+    /// The key of a fire under the rule in force.
+    pub const fn tick(&self, planned: Timestamp) -> TickKey {
+        TickKey { schedule: self.id, generation: self.generation, planned }
+    }
+
+    /// Every tick until this one has been decided: the next is the one behind it.
+    pub fn go_on(&mut self, until: Timestamp) {
+        self.decided = self.decided.max(until);
+        self.next = self.next_after(self.decided);
+        let next = self.next;
+        self.skip.take_if(|skip| next.is_none_or(|next| next > skip.planned));
     }
 
     /// When the clock does something to it: its next fire, or the end of what is kept of it.
     fn alarm(&self) -> Option<Timestamp> {
-        match self.ended {
-            Some(ended) => Some(ended.plus(TICKS_KEPT)),
-            None => self.next,
+        match (self.ended, &self.paused) {
+            (Some(ended), _) => Some(ended.plus(TICKS_KEPT)),
+            (None, Some(_)) => None,
+            (None, None) => self.next.map(|planned| self.due_at(planned)),
         }
     }
 }

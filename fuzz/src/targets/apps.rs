@@ -58,6 +58,7 @@ fn called(text: &str, parsed: Parsed, words: &str) {
         dir: "/srv".to_owned(),
         manifest: text.to_owned(),
         python: parsed.python,
+        schedules: parsed.schedules,
         definitions: parsed.definitions,
     };
     apps.put(&parsed.app, revision);

@@ -88,7 +88,8 @@ fn record(key: &[u8], value: &[u8]) {
     if let Ok(schedule) = minicbor::decode::<Schedule>(value) {
         let now = Timestamp(1_700_000_000_000_000);
         let _next = (schedule.rule.next_after(now), schedule.label());
-        let _due = schedule.next.map(|next| schedule.rule.due(next, now));
+        let _due = schedule.next.map(|next| schedule.due(next, now));
+        let _more = (schedule.next_after(now), schedule.rule.prose());
     }
     drop(minicbor::decode::<Tick>(value));
     if let Some(tick) = TickKey::decode(key) {

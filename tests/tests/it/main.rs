@@ -23,4 +23,5 @@ mod machine;
 mod queue;
 mod rounds;
 mod run;
+mod schedules;
 mod submit;

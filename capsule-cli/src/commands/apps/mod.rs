@@ -4,7 +4,6 @@ pub(crate) mod app;
 pub(crate) mod deploy;
 mod entry;
 mod python;
-pub(crate) mod schedule;
 pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod tasks;

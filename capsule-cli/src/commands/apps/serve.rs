@@ -157,7 +157,12 @@ impl Serving<'_> {
                 self.app = format!("{}@r{}", reply.app, reply.revision);
                 if first {
                     let filter = Filter { app: reply.app, ..Filter::default() };
-                    let request = WatchRequest { filter: Some(filter), since_seq: None, limit: 1 };
+                    let request = WatchRequest {
+                        filter: Some(filter),
+                        since_seq: None,
+                        limit: 1,
+                        schedules: false,
+                    };
                     let mut tasks = self.client.tasks();
                     let stream = self.client.answer(tasks.watch(request)).await?;
                     self.changes = Some(stream);
@@ -191,7 +196,7 @@ impl Serving<'_> {
                 self.ended(task);
             }
             Some(Event::Removed(id)) => drop(self.shown.remove(&id)),
-            Some(Event::Task(_) | Event::Reset(_)) | None => {}
+            Some(Event::Task(_) | Event::Reset(_) | Event::Schedule(_)) | None => {}
         }
         Ok(())
     }

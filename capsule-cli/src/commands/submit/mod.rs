@@ -28,6 +28,7 @@ use crate::ui::task::submitted;
 use crate::ui::{escape, json, shape};
 pub(crate) use definition::{fetch, unknown};
 use follow::{Data, How};
+pub(crate) use program::read_text;
 
 impl SubmitArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
@@ -79,7 +80,7 @@ fn asks_help(what: &What) -> bool {
 }
 
 /// The request of these arguments.
-fn request(context: &Context, what: &What) -> Result<SubmitRequest, CliError> {
+pub(crate) fn request(context: &Context, what: &What) -> Result<SubmitRequest, CliError> {
     let work = match &what.work {
         Work::Nothing => {
             return Err(CliError::usage("name a task, or a program behind --")

@@ -103,7 +103,7 @@ pub(super) fn read(source: &str) -> Result<Vec<u8>, CliError> {
 }
 
 /// All text of a file, or of our stdin for `-`.
-pub(super) fn read_text(source: &str) -> Result<String, CliError> {
+pub(crate) fn read_text(source: &str) -> Result<String, CliError> {
     String::from_utf8(read(source)?)
         .map_err(|_| CliError::new(Exit::Usage, "unreadable", format!("{source} is not UTF-8")))
 }

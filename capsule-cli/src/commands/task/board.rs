@@ -69,7 +69,7 @@ impl Tasks {
                 self.ready = true;
             }
             Some(Event::Reset(_)) => *self = Self::default(),
-            None => {}
+            Some(Event::Schedule(_)) | None => {}
         }
     }
 
@@ -158,7 +158,7 @@ pub(super) async fn watch(
     filter: Filter,
     limit: u32,
 ) -> Result<Streaming<WatchEvent>, CliError> {
-    let request = WatchRequest { filter: Some(filter), since_seq: None, limit };
+    let request = WatchRequest { filter: Some(filter), since_seq: None, limit, schedules: false };
     client.answer(client.tasks().watch(request)).await
 }
 

@@ -1,7 +1,7 @@
-//! `events`: every change of every task, as it is committed.
+//! `events`: every change of every task and schedule, as it is committed.
 
 use capsule_proto::v1::watch_event::Event;
-use capsule_proto::v1::{WatchEvent, WatchRequest};
+use capsule_proto::v1::{Filter, ScheduleChange, WatchEvent, WatchRequest};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::commands::Context;
 use crate::error::{CliError, Exit};
 use crate::ui::{Ui, escape, json, shape, task};
 
-/// Print every change of tasks as it is committed, one JSON object a line
+/// Print every change of tasks and schedules as it is committed, one JSON object a line
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  capsule events --task sync_leads\n  capsule events --from 0 -o table"
@@ -30,10 +30,13 @@ pub(crate) struct EventsArgs {
 impl EventsArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let client = context.client().await?;
+        let filter = self.filter.message(context.app());
         let request = WatchRequest {
-            filter: Some(self.filter.message(context.app())),
+            filter: Some(filter.clone()),
             since_seq: self.from,
             limit: u32::from(!self.snapshot),
+            // Somebody who asks for certain tasks wants nothing else.
+            schedules: filter == Filter::default(),
         };
         let mut stream = client.answer(client.tasks().watch(request)).await?;
         let lines = context.globals.format == Some(Format::Table)
@@ -65,10 +68,25 @@ fn value(event: &WatchEvent) -> Value {
             ("ready", Value::Null, Value::Null, json::map(&counts.by_status))
         }
         Some(Event::Reset(_)) => ("reset", Value::Null, Value::Null, Value::Null),
+        Some(Event::Schedule(it)) => return schedule(event, it),
         None => ("unknown", Value::Null, Value::Null, Value::Null),
     };
-    let at = if event.at_us == 0 { Value::Null } else { json::at(event.at_us) };
-    json!({"seq": event.seq, "at": at, "event": kind, "task": view, "removed": removed, "by_status": counts})
+    json!({"seq": event.seq, "at": at(event), "event": kind, "task": view, "removed": removed, "by_status": counts})
+}
+
+fn at(event: &WatchEvent) -> Value {
+    if event.at_us == 0 { Value::Null } else { json::at(event.at_us) }
+}
+
+/// The JSON of a change of a schedule.
+fn schedule(event: &WatchEvent, it: &ScheduleChange) -> Value {
+    let time = |at: Option<i64>| at.map_or(Value::Null, json::at);
+    let schedule = json!({
+        "id": it.id, "app": it.app, "name": it.label, "state": it.state,
+        "next": time(it.next_us), "planned": time(it.planned_us),
+        "outcome": it.outcome, "task": it.task,
+    });
+    json!({"seq": event.seq, "at": at(event), "event": "schedule", "schedule": schedule})
 }
 
 fn line(ui: &Ui, event: &WatchEvent) -> Result<(), CliError> {
@@ -80,6 +98,10 @@ fn line(ui: &Ui, event: &WatchEvent) -> Result<(), CliError> {
         }
         Some(Event::Removed(id)) => format!("{id}  removed"),
         Some(Event::Reset(_)) => "changes were missed; a snapshot follows".to_owned(),
+        Some(Event::Schedule(it)) => {
+            let task = it.task.map_or_else(String::new, |task| format!(" {task}"));
+            format!("schedule {}  {}  {}{task}", it.label, it.state, it.outcome)
+        }
         Some(Event::Ready(_)) | None => return Ok(()),
     };
     let at = if event.at_us == 0 { ui.times.now.as_microsecond() } else { event.at_us };
@@ -96,6 +118,26 @@ mod tests {
         let expected = concat!(
             r#"{"seq":9,"at":"1970-01-01T00:00:01Z","event":"removed","task":null,"#,
             r#""removed":7,"by_status":null}"#
+        );
+        assert_eq!(value(&event).to_string(), expected);
+    }
+
+    #[test]
+    fn a_schedule_that_has_fired_says_so() {
+        let it = ScheduleChange {
+            id: 4,
+            label: "nightly".to_owned(),
+            state: "waits".to_owned(),
+            next_us: Some(1_000_000),
+            outcome: "fired".to_owned(),
+            task: Some(9),
+            ..ScheduleChange::default()
+        };
+        let event = WatchEvent { seq: 9, event: Some(Event::Schedule(it)), at_us: 1_000_000 };
+        let expected = concat!(
+            r#"{"seq":9,"at":"1970-01-01T00:00:01Z","event":"schedule","schedule":{"id":4,"#,
+            r#""app":"","name":"nightly","state":"waits","next":"1970-01-01T00:00:01Z","#,
+            r#""planned":null,"outcome":"fired","task":9}}"#
         );
         assert_eq!(value(&event).to_string(), expected);
     }

@@ -29,8 +29,10 @@ fn hourly() -> ScheduleView {
         owner: "ann".to_owned(),
         created_us: PLANNED,
         next_us: Some(PLANNED + 3_600_000_000),
-        ended_us: None,
         last: Some(fired),
+        prose: "every hour, UTC".to_owned(),
+        zone: "UTC".to_owned(),
+        ..ScheduleView::default()
     }
 }
 
@@ -102,8 +104,11 @@ impl Schedules for Served {
         request: Request<NextFiresRequest>,
     ) -> Result<Response<NextFiresReply>> {
         let count = request.into_inner().count;
-        let fires_us = (0..count).map(|n| PLANNED + i64::from(n) * 3_600_000_000).collect();
-        Ok(Response::new(NextFiresReply { schedule: Some(hourly()), fires_us }))
+        let fires_us: Vec<i64> =
+            (0..count).map(|n| PLANNED + i64::from(n) * 3_600_000_000).collect();
+        let fires = fires_us.iter().map(|at_us| FireView { at_us: *at_us, ..FireView::default() });
+        let fires = fires.collect();
+        Ok(Response::new(NextFiresReply { schedule: Some(hourly()), fires_us, fires }))
     }
 
     async fn trigger_schedule(
@@ -122,6 +127,198 @@ impl Schedules for Served {
         self.0.lock().heard.push(format!("end {}", request.into_inner().schedule));
         Ok(Response::new(EndScheduleReply { schedule: Some(recurrence()) }))
     }
+
+    async fn add_schedule(
+        &self,
+        request: Request<AddScheduleRequest>,
+    ) -> Result<Response<AddScheduleReply>> {
+        let AddScheduleRequest { name, when, policy, submit } = request.into_inner();
+        let (when, policy) = (when.unwrap(), policy.unwrap_or_default());
+        let work = match submit.unwrap().work.unwrap() {
+            submit_request::Work::Program(program) => format!("{:?}", program.argv),
+            submit_request::Work::Call(call) => format!("{} {:?}", call.task, call.params),
+        };
+        let SchedulePolicy { overlap, jitter_ms, .. } = policy;
+        let heard = format!(
+            "add {name} {:?} {} {overlap} {jitter_ms} {work}",
+            when.rule.unwrap(),
+            when.zone
+        );
+        self.0.lock().heard.push(heard);
+        let warnings = vec!["there is no day 31 in February".to_owned()];
+        let schedule = ScheduleView { label: name, ..hourly() };
+        Ok(Response::new(AddScheduleReply { schedule: Some(schedule), created: true, warnings }))
+    }
+
+    async fn pause_schedule(
+        &self,
+        request: Request<PauseScheduleRequest>,
+    ) -> Result<Response<ChangeScheduleReply>> {
+        let PauseScheduleRequest { schedule, note, .. } = request.into_inner();
+        self.0.lock().heard.push(format!("pause {schedule}: {note}"));
+        Ok(Response::new(ChangeScheduleReply { schedule: Some(hourly()) }))
+    }
+
+    async fn resume_schedule(
+        &self,
+        request: Request<ResumeScheduleRequest>,
+    ) -> Result<Response<ChangeScheduleReply>> {
+        self.0.lock().heard.push(format!("resume {}", request.into_inner().schedule));
+        Ok(Response::new(ChangeScheduleReply { schedule: Some(hourly()) }))
+    }
+
+    async fn skip_next_fire(
+        &self,
+        request: Request<SkipNextFireRequest>,
+    ) -> Result<Response<ChangeScheduleReply>> {
+        self.0.lock().heard.push(format!("skip {}", request.into_inner().schedule));
+        let schedule = ScheduleView { skip_us: Some(PLANNED), ..hourly() };
+        Ok(Response::new(ChangeScheduleReply { schedule: Some(schedule) }))
+    }
+
+    async fn preview_schedule(
+        &self,
+        request: Request<PreviewScheduleRequest>,
+    ) -> Result<Response<PreviewScheduleReply>> {
+        let PreviewScheduleRequest { when, count, .. } = request.into_inner();
+        self.0.lock().heard.push(format!("preview {:?} {count}", when.unwrap().zone));
+        let fire = FireView {
+            at_us: PLANNED,
+            wall: "2026-09-21 16:13 CEST".to_owned(),
+            note: "it comes twice that day: the first".to_owned(),
+            due_us: None,
+        };
+        Ok(Response::new(PreviewScheduleReply {
+            prose: "every day".to_owned(),
+            zone: "Europe/Berlin".to_owned(),
+            fires: vec![fire],
+            warnings: Vec::new(),
+            more: false,
+        }))
+    }
+
+    async fn audit_schedule(
+        &self,
+        request: Request<AuditScheduleRequest>,
+    ) -> Result<Response<AuditScheduleReply>> {
+        let gaps = u32::from(request.into_inner().schedule == "broken");
+        Ok(Response::new(AuditScheduleReply {
+            schedule: Some(hourly()),
+            from_us: PLANNED,
+            to_us: PLANNED + 7_200_000_000,
+            planned: 3,
+            outcomes: [("fired".to_owned(), 3 - gaps)].into(),
+            gaps_us: (0..gaps).map(|_| PLANNED).collect(),
+            gaps,
+        }))
+    }
+}
+
+#[test]
+fn a_task_or_a_program_is_added_with_its_policy() {
+    let fake = Fake::start();
+    let added = fake.run(&[
+        "schedule",
+        "add",
+        "nightly",
+        "--cron",
+        "0 3 31 * *",
+        "--tz",
+        "Europe/Berlin",
+        "--overlap",
+        "buffer-one",
+        "--jitter",
+        "5m",
+        "sync",
+        "-p",
+        "owner=acme",
+    ]);
+    assert_eq!(
+        (added.code, added.out.as_str()),
+        (0, "added nightly, next 2026-09-21 15:13:20 UTC\n")
+    );
+    assert!(added.err.contains("no day 31 in February"), "{added:?}");
+    let program = fake.run(&["schedule", "add", "tick", "--every", "90s", "--", "echo", "--hi"]);
+    assert_eq!(program.code, 0, "{program:?}");
+    let heard = fake.lock().heard.clone();
+    assert!(
+        heard[0]
+            .starts_with("add nightly Cron(\"0 3 31 * *\") Europe/Berlin buffer-one 300000 sync")
+    );
+    assert!(heard[0].contains("acme"), "{heard:?}");
+    assert_eq!(heard[1], "add tick EveryMs(90000)  skip 0 [\"echo\", \"--hi\"]");
+    for wrong in [
+        &["schedule", "add", "x", "sync"][..],
+        &["schedule", "add", "x", "--cron", "* * * * *"],
+        &["schedule", "add", "x", "--cron", "* * * * *", "--every", "5s", "sync"],
+        &["schedule", "add", "x", "--every", "5s", "--tz", "UTC", "sync"],
+    ] {
+        assert_eq!(fake.run(wrong).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_people_do_by_hand_is_said_back() {
+    let fake = Fake::start();
+    let said = |words: &[&str]| fake.run(words).out;
+    assert_eq!(
+        said(&["schedule", "pause", "hourly_sync", "--note", "move"]),
+        "paused hourly_sync\n"
+    );
+    assert_eq!(
+        said(&["schedule", "resume", "hourly_sync"]),
+        "resumed hourly_sync, next 2026-09-21 15:13:20 UTC\n"
+    );
+    assert_eq!(
+        said(&["schedule", "skip-next", "hourly_sync"]),
+        "hourly_sync will pass 2026-09-21 14:13:20 UTC over\n"
+    );
+    let heard = fake.lock().heard.clone();
+    assert_eq!(heard, ["pause hourly_sync: move", "resume hourly_sync", "skip hourly_sync"]);
+    let shown = said(&["schedule", "show", "hourly_sync"]);
+    assert!(
+        shown.contains("every hour, UTC") && shown.contains("the code of app leads"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_preview_tells_of_the_clocks_and_an_audit_of_gaps() {
+    let fake = Fake::start();
+    let words = ["schedule", "preview", "--cron", "30 2 * * *", "--tz", "Europe/Berlin", "-n", "3"];
+    let preview = fake.run(&words).out;
+    for part in ["NEXT (ITS ZONE)", "16:13 CEST", "comes twice"] {
+        assert!(preview.contains(part), "{part} in {preview}");
+    }
+    assert_eq!(fake.lock().heard, ["preview \"Europe/Berlin\" 3"]);
+    let whole = fake.run(&["schedule", "audit", "hourly_sync"]);
+    assert_eq!(whole.code, 0, "{whole:?}");
+    assert!(whole.out.ends_with("no gap\n"), "{whole:?}");
+    let broken = fake.run(&["schedule", "audit", "broken"]);
+    assert_eq!(broken.code, 1, "{broken:?}");
+    assert!(broken.out.contains("no record of 2026-09-21 14:13:20 UTC"), "{broken:?}");
+}
+
+#[test]
+fn a_crontab_is_shown_and_added_only_when_told_to() {
+    let fake = Fake::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "PATH=/bin\n5 4 * * * flock -n /tmp/b.lock backup\n@reboot x\n")
+        .unwrap();
+    let path = file.path().display().to_string();
+    let shown = fake.run(&["schedule", "import", "crontab", &path]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for part in ["backup --cron '5 4 * * *'", "--lock b", "nothing fires at a reboot"] {
+        assert!(shown.out.contains(part), "{part} in {shown:?}");
+    }
+    assert!(fake.lock().heard.is_empty());
+    let mut command = fake.command(&["schedule", "import", "crontab", &path, "--yes"]);
+    command.env("TZ", "Europe/Zurich");
+    let added = crate::fake::ended(command.spawn().unwrap());
+    assert_eq!(added.code, 1, "one line cannot be taken over: {added:?}");
+    assert!(added.out.starts_with("added backup, "), "{added:?}");
+    let heard = fake.lock().heard.clone();
+    assert_eq!(heard, ["add backup Cron(\"5 4 * * *\") Europe/Zurich  0 [\"backup\"]"]);
 }
 
 #[test]

@@ -230,6 +230,7 @@ fn largest_spec() -> TaskSpec {
         not_before: Some(Timestamp(i64::MIN)),
         hold: true,
         tick: Some(TickRef { schedule: ScheduleId(u64::MAX), planned: Timestamp(i64::MIN) }),
+        parent: Some(TaskId(u64::MAX)),
     }
 }
 

@@ -11,6 +11,12 @@ impl Python {
         let old = before.unwrap_or(&none);
         let mut lines = Vec::new();
         named(&mut lines, "cron of", &crons(old), &crons(self));
+        for schedule in &self.schedules {
+            let before = old.schedules.iter().find(|it| it.name == schedule.name);
+            if before.is_some_and(|it| (&it.tz, &it.policy) != (&schedule.tz, &schedule.policy)) {
+                lines.push(format!("~ schedule {}: its policy", schedule.name));
+            }
+        }
         named(&mut lines, "page", &pages(old), &pages(self));
         let handlers = |app: &Self| -> BTreeMap<String, String> {
             app.handlers.names().into_iter().map(|name| (name, String::new())).collect()

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use capsule_core::lock::Template;
 use capsule_core::spec::name;
-use capsule_core::time::Span;
+use capsule_core::time::{Span, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{DescriptionError, Mode, Python, SyncTasks};
 use crate::apps::{Definition, Kind, Param, ParamKind, Runner};
-use crate::schedule::Cron;
+use crate::schedule::Rule;
 
 /// A described task.
 #[derive(Deserialize)]
@@ -94,7 +94,8 @@ pub(super) fn all(
         let Schedule { name: task, cron, doc, file, line } = schedule;
         let place = Place { task, file, line };
         name("schedule", &place.task)?;
-        Cron::parse(&cron).map_err(|error| place.wrong("schedule", error))?;
+        let rule = Rule::parse(&cron, "", &place.task, Timestamp(0));
+        rule.map_err(|error| place.wrong("schedule", error))?;
         let definition = Definition {
             help: doc,
             runner: if python.mode == Mode::Stock { Runner::Stock } else { Runner::Loop },

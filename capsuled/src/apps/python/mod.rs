@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capsule_core::spec::SpecError;
+use capsule_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::pages::{TaskBoard, Widget};
 use super::Definition;
+use crate::schedule::{Policy, Rule};
 
 /// The version of the description that this program reads.
 const FORMAT: u32 = 1;
@@ -143,8 +145,21 @@ pub enum SyncTasks {
 pub struct AppSchedule {
     /// The handler's name.
     pub name: String,
-    /// Five fields, UTC.
+    /// A cron expression, or `@every 90s`.
     pub cron: String,
+    /// The zone of the expression; empty = UTC.
+    #[serde(skip)]
+    pub tz: String,
+    /// What goes for all fires.
+    #[serde(skip)]
+    pub policy: Policy,
+}
+
+impl AppSchedule {
+    /// The rule of a schedule that begins at `now`; `None` = this version cannot read it.
+    pub fn rule(&self, now: Timestamp) -> Option<Rule> {
+        Rule::parse(&self.cron, &self.tz, &self.name, now).ok()
+    }
 }
 
 /// A page of an app.
@@ -230,6 +245,8 @@ pub(super) struct Described {
     pub definitions: BTreeMap<String, Arc<Definition>>,
     /// The rest.
     pub python: Python,
+    /// `[schedules.NAME]` of the file beside it.
+    pub planned: toml::Table,
 }
 
 /// Reads a description.
@@ -245,6 +262,8 @@ pub(super) fn read(text: &str) -> Result<Described, DescriptionError> {
     }
     // `flatten` hides schedules from one of the two that want them, so they are read twice.
     let schedules = value.get("schedules").cloned();
+    let planned = value.get("planned").cloned().map(serde_json::from_value).transpose();
+    let planned = planned.map_err(form)?.unwrap_or_default();
     let mut description: Description = serde_json::from_value(value).map_err(form)?;
     if let Some(schedules) = schedules {
         description.python.schedules = serde_json::from_value(schedules).map_err(form)?;
@@ -252,5 +271,5 @@ pub(super) fn read(text: &str) -> Result<Described, DescriptionError> {
     let Description { app, tasks, schedules, python } = description;
     capsule_core::spec::name("app", &app)?;
     let definitions = definitions::all(tasks, schedules, &python)?;
-    Ok(Described { app, definitions, python })
+    Ok(Described { app, definitions, python, planned })
 }

@@ -44,6 +44,7 @@ pub(super) fn spec(name: &str, queue: &str) -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 

@@ -142,6 +142,7 @@ impl Bench {
             manifest: text.to_owned(),
             python: parsed.python,
             definitions: parsed.definitions,
+            schedules: parsed.schedules,
         };
         self.engine.deploy("leads".to_owned(), revision).await.unwrap();
     }

@@ -46,7 +46,10 @@ impl Group<'_> {
                 let found = self.refresh(task)?;
                 self.answer(reply, found);
             }
-            Request::Gone { task, attempt } => self.book.gone(task, attempt),
+            Request::Gone { task, attempt } => {
+                self.book.gone(task, attempt);
+                self.tree_gone(task)?;
+            }
             Request::KeeperUp { keeper, attempts, reply } => {
                 self.keeper_up(keeper, &attempts)?;
                 self.answer(reply, ());
@@ -72,17 +75,19 @@ impl Group<'_> {
                 };
             }
             Request::Deploy { app, revision, reply } => {
-                let number = self.deploy(&app, *revision);
+                let number = self.deploy(&app, *revision)?;
                 self.answer(reply, number);
             }
             Request::Rollback { app, revision, reply } => {
-                self.put_in_force(&app, revision);
+                self.put_in_force(&app, revision)?;
                 self.answer(reply, ());
             }
             Request::RemoveApp { app, reply } => {
-                self.remove_app(&app);
+                self.remove_app(&app)?;
                 self.answer(reply, ());
             }
+            // That it has come is all: each group looks at the clock.
+            Request::ClockSet => {}
             Request::Schedule(asked) => self.asked_of_schedules(asked)?,
             Request::Close { reply } => return Ok(Some(reply)),
         }
@@ -126,6 +131,7 @@ impl Group<'_> {
             None => Err(capsule_core::Rejected::Missing.into()),
             Some(task) if !task.status().is_ended() => Err(Refusal::NotEnded(task.status())),
             Some(_) if self.book.lingering.contains_key(&id) => Err(Refusal::Lingers),
+            Some(task) if self.may_linger(task) => Err(Refusal::MayLinger),
             Some(task) => {
                 self.forget_task(task);
                 Ok(Arc::clone(task))

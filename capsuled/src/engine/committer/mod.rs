@@ -58,8 +58,9 @@ impl Committer {
     /// The store failed: nothing more was or will be acknowledged, and the daemon must end.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
-        group.register_all_schedules();
+        group.register_all_schedules()?;
         group.tell_all_dependants()?;
+        group.ticks()?;
         group.commit(&self.effects)?;
         loop {
             if !self.gather() {
@@ -137,9 +138,10 @@ impl Committer {
     fn decide(&mut self, requests: Vec<Request>) -> Result<Option<Reply<()>>, EngineError> {
         let mut group = Group::new(&self.shared, &mut self.carry);
         match self.disk.look(group.now) {
-            Some(why) => group.book.degraded.insert(DISK, why.to_owned()),
-            None => group.book.degraded.remove(DISK),
-        };
+            Some(why) => drop(group.book.degraded.insert(DISK, why.to_owned())),
+            None if group.book.degraded.remove(DISK).is_some() => group.release_buffered(),
+            None => {}
+        }
         if let Some(why) = self.disk.read_only() {
             let close = group.take_read_only(requests, why, &mut self.held)?;
             group.commit(&self.effects)?;

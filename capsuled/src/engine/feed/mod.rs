@@ -16,14 +16,14 @@ use tokio::sync::watch;
 /// Changes kept for readers that lag: 64 k, about 2 MiB.
 pub const RING: usize = 1 << 16;
 
-/// One committed change of one task.
+/// One committed change of one task, or of a schedule: no task has a schedule's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changed {
     /// Its number.
     pub seq: Seq,
     /// Which task.
     pub task: TaskId,
-    /// Where that stands now; `None` = it was removed.
+    /// Where that stands now; `None` = it was removed, or it is a schedule.
     pub status: Option<Status>,
     /// When it was committed.
     pub at: Timestamp,

@@ -100,7 +100,7 @@ impl Group<'_> {
     fn needed_until(&self, task: &Task) -> Option<Timestamp> {
         let waits =
             |id: TaskId| self.book.entries.get(&id).is_some_and(|entry| !entry.status.is_ended());
-        let lingers = self.book.lingering.contains_key(&task.id);
+        let lingers = self.book.lingering.contains_key(&task.id) || self.may_linger(task);
         if lingers || self.book.dependants(task.id).into_iter().any(waits) {
             return Some(self.now.plus(LOOK_AGAIN));
         }
@@ -109,6 +109,12 @@ impl Group<'_> {
         let stands = self.book.by_key(&task.spec.app, &task.spec.name, key) == Some(task.id);
         // A key holds up to and with this instant.
         Some(at.plus(KEY_KEPT).plus(Span(1))).filter(|until| stands && *until > self.now)
+    }
+
+    /// Whether nobody knows yet if processes of an ended task live: after a start, until a keeper
+    /// was met. Were it forgotten, its lock and its slot would be given to another one.
+    pub(super) fn may_linger(&self, task: &Task) -> bool {
+        !self.carry.met_keeper && task.attempts.0 > 0
     }
 
     /// Takes an ended task away with all that belongs to it.

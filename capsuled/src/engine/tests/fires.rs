@@ -56,7 +56,7 @@ async fn play(bench: &mut Bench, running: &mut Running, step: Step) {
         }
         Step::Remove => bench.engine.remove_app(app).await.unwrap(),
         Step::Trigger => {
-            let id = bench.engine.book().schedules.of_handler("leads", "a").map(|it| it.id);
+            let id = bench.engine.book().schedules.named("leads", "a").map(|it| it.id);
             if let Some(id) = id {
                 drop(bench.engine.trigger(id).await.unwrap());
             }
@@ -109,6 +109,9 @@ fn check(bench: &Bench) {
                 }
                 Outcome::Skipped { .. } | Outcome::Missed { .. } | Outcome::Refused { .. } => {
                     assert!(planned.insert(at), "{at:?} was decided twice");
+                }
+                Outcome::Paused { .. } | Outcome::Buffered { .. } | Outcome::PassedOver { .. } => {
+                    panic!("nobody asked for {:?}", row.tick.outcome);
                 }
             }
         }

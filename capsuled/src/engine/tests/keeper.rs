@@ -1,10 +1,11 @@
 use capsule_core::attempt::{Failure, How, Loss, NotStarted, Verdict};
 use capsule_core::id::{AttemptNumber, TaskId};
-use capsule_core::spec::{Delivery, TaskSpec};
+use capsule_core::spec::{Delivery, LockPolicy, TaskSpec};
 use capsule_core::task::{Outcome, State, Status};
 use capsule_core::time::Span;
 
-use super::{Bench, Effect, KnownAttempt, START, report, spec};
+use super::super::Refusal;
+use super::{Bench, Effect, KnownAttempt, START, locked, report, spec};
 
 fn known(task: TaskId, attempt: AttemptNumber) -> KnownAttempt {
     KnownAttempt { task, attempt, pid: 99, started: START, ended: false, tree_gone: false }
@@ -129,6 +130,24 @@ async fn a_tree_that_lives_on_keeps_its_slot_over_a_restart() {
     bench.nothing_starts().await;
     bench.engine.gone(id, attempt).unwrap();
     assert_eq!(bench.start_next().await.0, next);
+}
+
+#[tokio::test]
+async fn nothing_is_forgotten_of_which_processes_may_live() {
+    let mut bench = Bench::new(2).await;
+    let lock = |name| locked(name, LockPolicy::Wait);
+    let id = bench.created(lock("a")).await;
+    let (_, attempt) = bench.start_next().await;
+    bench.end_with(id, report(attempt, Verdict::Completed, START), false).await;
+    bench.restart().await;
+    let refused = bench.engine.remove(vec![id]).await.unwrap().pop().unwrap();
+    assert_eq!(refused.result, Err(Refusal::MayLinger));
+    bench.connect(vec![KnownAttempt { ended: true, ..known(id, attempt) }]).await;
+    bench.created(lock("b")).await;
+    bench.nothing_starts().await;
+    bench.engine.gone(id, attempt).unwrap();
+    bench.start_next().await;
+    bench.engine.remove(vec![id]).await.unwrap().pop().unwrap().result.unwrap();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod fires;
 mod keeper;
 mod locks;
+mod schedules;
 mod shared;
 mod simulation;
 mod submit;
@@ -39,6 +40,8 @@ pub(super) struct Bench {
     pub(super) clock: Arc<HandClock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) keeper: u8,
+    /// The store may end a life of the engine.
+    pub(super) may_crash: bool,
     /// From the next restart on.
     pub(super) keep: Keep,
     slots: u32,
@@ -76,6 +79,7 @@ pub(super) fn spec(name: &str) -> TaskSpec {
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 
@@ -92,22 +96,40 @@ impl Bench {
     }
 
     pub(super) fn without_keeper(slots: u32) -> Self {
+        Self::over(Arc::new(MemoryStore::new()), slots)
+    }
+
+    /// Over this store, without a keeper.
+    pub(super) fn over(store: Arc<dyn Store>, slots: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         std::fs::create_dir(state.side()).unwrap();
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let clock = Arc::new(HandClock::new(START));
         let keep = Keep::default();
         let (engine, thread, effects) = start(&state, &store, &clock, (slots, keep));
         let thread = Some(thread);
-        Self { engine, effects, clock, store, keeper: 1, keep, slots, thread, state, _dir: dir }
+        let may_crash = false;
+        Self {
+            engine,
+            effects,
+            clock,
+            store,
+            keeper: 1,
+            may_crash,
+            keep,
+            slots,
+            thread,
+            state,
+            _dir: dir,
+        }
     }
 
     /// The daemon dies and another one starts on the same store.
     pub(super) async fn restart(&mut self) {
         self.engine.close().await;
         let thread = self.thread.take().unwrap();
-        tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap().unwrap();
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap();
+        assert!(ended.is_ok() || self.may_crash, "{ended:?}");
         let settings = (self.slots, self.keep);
         let (engine, thread, effects) = start(&self.state, &self.store, &self.clock, settings);
         (self.engine, self.effects, self.thread) = (engine, effects, Some(thread));

@@ -28,6 +28,7 @@ async fn deploy(bench: &Bench, sync_is_async: bool) {
         manifest: text,
         python: parsed.python,
         definitions: parsed.definitions,
+        schedules: parsed.schedules,
     };
     bench.engine.deploy("leads".to_owned(), revision).await.unwrap();
 }

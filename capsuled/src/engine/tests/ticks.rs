@@ -6,20 +6,20 @@ use capsule_core::spec::{LockPolicy, TaskSpec, TickRef};
 use capsule_core::task::Status;
 use capsule_core::time::{Span, Timestamp};
 
-use super::super::{NewRecurrence, ScheduleError, SubmitError};
+use super::super::{NewRecurrence, ScheduleChange, ScheduleError, SubmitError};
 use super::{Bench, START, locked, spec};
 use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
 use crate::schedule::{Fire, LastTick, Outcome, Schedule, TICKS_KEPT};
 
-const MINUTE: Span = Span::from_secs(60);
-const HOUR: Span = Span::from_secs(3600);
+pub(super) const MINUTE: Span = Span::from_secs(60);
+pub(super) const HOUR: Span = Span::from_secs(3600);
 
 /// A fire in the way that tests compare it: when, in minutes after the first full hour, and what.
-type Row = (i64, Outcome);
+pub(super) type Row = (i64, Outcome);
 
 /// The first full hour after the start.
-fn full_hour() -> Timestamp {
+pub(super) fn full_hour() -> Timestamp {
     let hour = 3_600_000_000;
     Timestamp((START.0 / hour + 1) * hour)
 }
@@ -43,20 +43,21 @@ pub(super) fn revision(schedules: &[(&str, &str)]) -> Revision {
         manifest,
         python: parsed.python,
         definitions: parsed.definitions,
+        schedules: parsed.schedules,
     }
 }
 
 impl Bench {
-    async fn deploy(&self, schedules: &[(&str, &str)]) -> u32 {
+    pub(super) async fn deploy(&self, schedules: &[(&str, &str)]) -> u32 {
         self.engine.deploy("leads".to_owned(), revision(schedules)).await.unwrap()
     }
 
-    fn handler(&self, name: &str) -> Schedule {
-        self.engine.book().schedules.of_handler("leads", name).cloned().unwrap()
+    pub(super) fn handler(&self, name: &str) -> Schedule {
+        self.engine.book().schedules.named("leads", name).cloned().unwrap()
     }
 
     /// What became of its fires, oldest first.
-    fn rows(&self, id: ScheduleId) -> Vec<Row> {
+    pub(super) fn rows(&self, id: ScheduleId) -> Vec<Row> {
         let mut rows = self.engine.ticks(id, 5000).unwrap();
         rows.reverse();
         let minutes = |at: Timestamp| (at.0 - full_hour().0) / 60_000_000;
@@ -64,19 +65,19 @@ impl Bench {
     }
 
     /// Turns the clock to so many minutes after the first full hour.
-    async fn turn_to(&self, minutes: i64) {
+    pub(super) async fn turn_to(&self, minutes: i64) {
         self.clock.set(Timestamp(full_hour().0 + minutes * 60_000_000));
         self.settle().await;
     }
 
-    async fn finish_next(&mut self) -> TaskId {
+    pub(super) async fn finish_next(&mut self) -> TaskId {
         let (id, attempt) = self.start_next().await;
         self.end(id, attempt, Verdict::Completed).await;
         id
     }
 }
 
-fn fired(task: u64, how: Fire) -> Outcome {
+pub(super) fn fired(task: u64, how: Fire) -> Outcome {
     Outcome::Fired { task: TaskId(task), how }
 }
 
@@ -237,16 +238,17 @@ async fn a_recurrence_submits_an_ordinary_task_each_time_until_it_ends() {
     let task = bench.finish_next().await;
     assert_eq!(task, TaskId(2));
     let stored = bench.task(task);
-    assert_eq!((stored.spec.tick, stored.spec.key), (None, None));
+    assert_eq!(stored.spec.tick.map(|tick| tick.schedule), Some(id));
+    assert_eq!(stored.spec.key, None);
     let kind = crate::store::SideKind::Payload;
     assert_eq!(bench.engine.side(kind, task).unwrap(), Some(payload));
     bench.restart().await;
     bench.connect(Vec::new()).await;
     bench.advance(every).await;
     let (second, attempt) = bench.start_next().await;
-    let ended = bench.engine.end_recurrence(id).await.unwrap().unwrap();
+    let ended = bench.engine.change_schedule(id, ScheduleChange::End).await.unwrap().unwrap();
     assert_eq!((ended.next, ended.ended), (None, Some(bench.clock.now())));
-    let twice = bench.engine.end_recurrence(id).await.unwrap();
+    let twice = bench.engine.change_schedule(id, ScheduleChange::End).await.unwrap();
     assert_eq!(twice, Err(ScheduleError::Ended(id)));
     bench.end(second, attempt, Verdict::Completed).await;
     assert_eq!(bench.status(second), Status::Completed);
@@ -261,7 +263,7 @@ async fn a_recurrence_starts_when_it_is_told_to_and_ends_with_its_app() {
     let mut bench = Bench::new(2).await;
     bench.deploy(&[("hourly", "0 * * * *")]).await;
     let hourly = bench.handler("hourly");
-    let refused = bench.engine.end_recurrence(hourly.id).await.unwrap();
+    let refused = bench.engine.change_schedule(hourly.id, ScheduleChange::End).await.unwrap();
     let (name, app) = ("hourly".to_owned(), "leads".to_owned());
     assert_eq!(refused, Err(ScheduleError::OfApp { name, app: app.clone() }));
     let first = Some(START.plus(Span::from_secs(5)));

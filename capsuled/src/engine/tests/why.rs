@@ -78,7 +78,7 @@ async fn the_true_gate_is_named() {
 }
 
 fn revision(manifest: &str) -> Revision {
-    let definitions = parse(manifest).unwrap().definitions;
+    let parsed = parse(manifest).unwrap();
     Revision {
         number: 0,
         deployed: START,
@@ -87,7 +87,8 @@ fn revision(manifest: &str) -> Revision {
         dir: "/".to_owned(),
         manifest: manifest.to_owned(),
         python: None,
-        definitions,
+        definitions: parsed.definitions,
+        schedules: parsed.schedules,
     }
 }
 

@@ -11,8 +11,8 @@ use capsule_core::time::{Span, Timestamp};
 use super::super::group::Group;
 use super::super::request::{Reply, Request, SubmitError};
 use super::super::{Engine, EngineError};
-use super::{Fire, Outcome, Schedule};
-use crate::schedule::{Tick, TickKey};
+use super::Schedule;
+use crate::schedule::{Policy, Rule, Tick, TickKey};
 use crate::store::{KeyRange, Table};
 
 /// A task that is to be submitted again and again.
@@ -38,6 +38,51 @@ pub struct Recurrence {
     pub created: bool,
 }
 
+/// A schedule by hand.
+#[derive(Clone, Debug)]
+pub struct NewSchedule {
+    /// Its name.
+    pub title: String,
+    /// What each fire submits, as in [`NewRecurrence`].
+    pub spec: TaskSpec,
+    /// What to run, encoded.
+    pub payload: Vec<u8>,
+    /// When.
+    pub rule: Rule,
+    /// What goes for all fires.
+    pub policy: Policy,
+}
+
+/// A schedule that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// As it is now.
+    pub schedule: Schedule,
+    /// It is new; else one of that name was changed.
+    pub created: bool,
+}
+
+/// Something that people do to a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScheduleChange {
+    /// No fire until it is resumed.
+    Pause {
+        /// By whom.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Fire again.
+    Resume,
+    /// Pass the next fire over.
+    SkipNext {
+        /// For whom.
+        by: String,
+    },
+    /// Never fire again; the task that the last fire made goes on.
+    End,
+}
+
 /// What became of one planned fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickRow {
@@ -56,8 +101,8 @@ pub enum ScheduleError {
     /// It was taken away.
     #[error("schedule {0} has ended")]
     Ended(ScheduleId),
-    /// It ends only with the app's code.
-    #[error("schedule {name} belongs to the code of app {app}")]
+    /// It comes and goes with the deploys of its app.
+    #[error("schedule {name} belongs to app {app}: a deploy without it ends it")]
     OfApp {
         /// Its name.
         name: String,
@@ -70,6 +115,9 @@ pub enum ScheduleError {
     /// No task could be made.
     #[error("it could not be run: {0}")]
     Refused(String),
+    /// It does not fire any more, or not until it is resumed.
+    #[error("schedule {0} has no next fire")]
+    NoNext(String),
 }
 
 /// Something asked about schedules.
@@ -77,8 +125,10 @@ pub enum ScheduleError {
 pub(in crate::engine) enum ScheduleRequest {
     /// Register a recurrence.
     Recur { new: Box<NewRecurrence>, reply: Reply<Result<Recurrence, SubmitError>> },
-    /// End a recurrence.
-    End { id: ScheduleId, reply: Reply<Result<Schedule, ScheduleError>> },
+    /// Add one by hand, or change it.
+    Add { new: Box<NewSchedule>, reply: Reply<Result<Added, ScheduleError>> },
+    /// Pause, resume, end it, or pass its next fire over.
+    Change { id: ScheduleId, change: ScheduleChange, reply: Reply<Result<Schedule, ScheduleError>> },
     /// Run one now.
     Trigger { id: ScheduleId, reply: Reply<Result<Arc<Task>, ScheduleError>> },
 }
@@ -97,15 +147,28 @@ impl Engine {
         self.ask(|reply| Request::Schedule(ScheduleRequest::Recur { new, reply })).await
     }
 
-    /// Ends a recurrence; the task that its last fire made goes on.
+    /// Adds a schedule, or gives the one of that name these settings.
     ///
     /// # Errors
     /// The engine is busy or gone.
-    pub async fn end_recurrence(
+    pub async fn add_schedule(
+        &self,
+        new: NewSchedule,
+    ) -> Result<Result<Added, ScheduleError>, EngineError> {
+        let new = Box::new(new);
+        self.ask(|reply| Request::Schedule(ScheduleRequest::Add { new, reply })).await
+    }
+
+    /// Pauses, resumes or ends a schedule, or passes its next fire over.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn change_schedule(
         &self,
         id: ScheduleId,
+        change: ScheduleChange,
     ) -> Result<Result<Schedule, ScheduleError>, EngineError> {
-        self.ask(|reply| Request::Schedule(ScheduleRequest::End { id, reply })).await
+        self.ask(|reply| Request::Schedule(ScheduleRequest::Change { id, change, reply })).await
     }
 
     /// Runs a schedule now, besides its plan.
@@ -154,11 +217,15 @@ impl Group<'_> {
     ) -> Result<(), EngineError> {
         match asked {
             ScheduleRequest::Recur { new, reply } => {
-                let result = self.recur(*new);
+                let result = self.recur(*new)?;
                 self.answer(reply, result);
             }
-            ScheduleRequest::End { id, reply } => {
-                let result = self.end_recurrence(id);
+            ScheduleRequest::Add { new, reply } => {
+                let result = self.add_schedule(*new)?;
+                self.answer(reply, result);
+            }
+            ScheduleRequest::Change { id, change, reply } => {
+                let result = self.change_schedule(id, change)?;
                 self.answer(reply, result);
             }
             ScheduleRequest::Trigger { id, reply } => {
@@ -167,31 +234,5 @@ impl Group<'_> {
             }
         }
         Ok(())
-    }
-
-    fn trigger(&mut self, id: ScheduleId) -> Result<Result<Arc<Task>, ScheduleError>, EngineError> {
-        let known = self.book.schedules.get(id).cloned();
-        let Some(schedule) = known else { return Ok(Err(ScheduleError::Unknown(id))) };
-        if !schedule.is_active() {
-            return Ok(Err(ScheduleError::Ended(id)));
-        }
-        if let Some(task) = self.overlap(&schedule) {
-            return Ok(Err(ScheduleError::Overlap(task)));
-        }
-        // A clock that stands or was set back gives an instant again; no record is written over.
-        let mut planned = self.now;
-        while self.has_tick(&schedule, planned)? {
-            planned.0 += 1;
-        }
-        let outcome = self.fire(&schedule, planned, Fire::Manual)?;
-        self.keep(schedule, vec![(planned, outcome.clone())])?;
-        match outcome {
-            Outcome::Fired { task, .. } | Outcome::Skipped { task } => {
-                let task = self.load(task)?;
-                Ok(task.ok_or(ScheduleError::Unknown(id)))
-            }
-            Outcome::Refused { why } => Ok(Err(ScheduleError::Refused(why))),
-            Outcome::Missed { .. } => Ok(Err(ScheduleError::Unknown(id))),
-        }
     }
 }

@@ -1,27 +1,26 @@
 //! Carries out what schedules plan: each planned fire gets one record, in the same batch as the
 //! task that it makes, so that it exists once whatever happens in between.
 
+mod add;
 mod door;
+mod hand;
 mod register;
+mod rows;
+mod runs;
 
-use std::ops::ControlFlow;
-
-use capsule_core::id::{ScheduleId, TaskId};
+use capsule_core::id::TaskId;
 use capsule_core::spec::{Delivery, Payload, TaskSpec, TickRef};
-use capsule_core::task::Status;
 use capsule_core::time::Timestamp;
 
 pub(super) use self::door::ScheduleRequest;
-pub use self::door::{NewRecurrence, Recurrence, ScheduleError, TickRow};
+pub use self::door::{
+    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+};
 use super::group::Group;
-use super::records;
 use super::request::{How, NewTask};
 use super::{DISK, EngineError};
 use crate::book::Book;
-use crate::schedule::{
-    Fire, LastTick, Origin, Outcome, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey,
-};
-use crate::store::{Change, KeyRange, SideKind, Table};
+use crate::schedule::{Fire, LATE, Origin, Outcome, Overlap, Schedule};
 use crate::text::bounded;
 use crate::work::{Call, Work};
 
@@ -31,74 +30,99 @@ pub const SCHEDULES_MAX: usize = 10_000;
 /// Fires carried out in one group: more would make the answers of the group wait.
 const FIRES_MAX: usize = 128;
 
-/// Old ticks taken away with each new one: more than come.
-const SWEPT: usize = 4;
+/// Fires of one schedule carried out before others have their turn.
+const AT_ONCE: usize = 32;
 
 /// The longest reason kept of a fire that made no task, in bytes.
 const WHY_MAX: usize = 200;
 
-/// The next instant at which a schedule wants something. A full disk lets them wait: they catch
-/// up when there is room.
+/// The next instant at which a schedule wants something. A full disk lets them wait, and so does
+/// a keeper that has not said yet whose processes live: they catch up after that.
 pub(super) fn next_alarm(book: &Book) -> Option<Timestamp> {
-    if book.degraded.contains_key(DISK) {
+    if !may_fire(book) {
         return None;
     }
     book.schedules.next_alarm().map(|(at, _)| at)
 }
 
+fn may_fire(book: &Book) -> bool {
+    book.greeted && !book.degraded.contains_key(DISK)
+}
+
 impl Group<'_> {
     /// Carries out what is due; what is left over is due in the next group.
     pub(super) fn ticks(&mut self) -> Result<(), EngineError> {
-        for _ in 0..FIRES_MAX {
-            let due = next_alarm(&self.book).is_some_and(|at| at <= self.now);
-            let next = self.book.schedules.next_alarm().filter(|_| due);
-            let Some((_, id)) = next else { return Ok(()) };
-            let Some(schedule) = self.book.schedules.get(id).cloned() else { return Ok(()) };
-            match (schedule.is_active(), schedule.next) {
-                (true, Some(planned)) => self.come(schedule, planned)?,
-                (true, None) | (false, _) => self.forget(&schedule)?,
+        let mut left = FIRES_MAX;
+        loop {
+            // A fire may cancel the run before it, and the end of that lets another one go.
+            while let Some((run, just_now)) = self.ended_runs.pop() {
+                self.run_ended(run, just_now)?;
             }
+            let due = next_alarm(&self.book).is_some_and(|at| at <= self.now);
+            let next = self.book.schedules.next_alarm().filter(|_| due && left > 0);
+            let Some((_, id)) = next else { break };
+            let Some(schedule) = self.book.schedules.get(id).cloned() else { break };
+            let done = match (schedule.is_active(), schedule.next) {
+                (true, Some(planned)) => self.come(schedule, planned)?,
+                (false, _) => self.forget(&schedule)?,
+                (true, None) => break,
+            };
+            left = left.saturating_sub(done.max(1));
+        }
+        if !self.book.schedules.check() {
+            tracing::error!("a schedule had no next fire or two; the plan was made anew");
         }
         Ok(())
     }
 
-    /// The instant that a schedule waited for has come.
-    fn come(&mut self, mut schedule: Schedule, planned: Timestamp) -> Result<(), EngineError> {
-        let due = schedule.rule.due(planned, self.now);
-        schedule.next = due.next;
-        let until = due.missed.map(|missed| missed.until);
-        let decided = due.fire.into_iter().chain(until).chain([planned]).max();
-        schedule.decided = schedule.decided.max(decided.unwrap_or(planned));
+    /// The instant that a schedule waited for has come; gives how many fires that meant. Each fire
+    /// is kept for itself, with the next one: whatever a crash cuts off begins there.
+    fn come(&mut self, mut schedule: Schedule, planned: Timestamp) -> Result<usize, EngineError> {
+        let due = schedule.due(planned, self.now);
         let mut rows = Vec::new();
+        let mut until = planned;
         if let Some(missed) = due.missed {
+            until = missed.until.max(until);
             let outcome = Outcome::Missed { until: missed.until, count: missed.count };
             rows.push((missed.from, outcome));
         }
-        if let Some(at) = due.fire
-            && !self.has_tick(&schedule, at)?
-        {
-            let on_time = rows.is_empty() && self.now.since(at) <= LATE;
-            let how = if on_time { Fire::OnTime } else { Fire::CaughtUp };
-            rows.push((at, self.fire(&schedule, at, how)?));
+        let alone = rows.is_empty() && due.fires.len() == 1;
+        let mut fires = 0;
+        for at in due.fires.into_iter().take(AT_ONCE) {
+            fires += 1;
+            until = at;
+            if !self.has_tick(schedule.tick(at))? {
+                let on_time = alone && self.now.since(schedule.due_at(at)) <= LATE;
+                let how = if on_time { Fire::OnTime } else { Fire::CaughtUp };
+                let outcome = match schedule.skip.take_if(|skip| skip.planned == at) {
+                    Some(skip) => Outcome::PassedOver { by: skip.by },
+                    None => self.fire(&mut schedule, at, how)?,
+                };
+                rows.push((at, outcome));
+            }
+            schedule.go_on(until);
+            self.keep(schedule.clone(), std::mem::take(&mut rows))?;
         }
-        self.keep(schedule, rows)
+        if fires == 0 {
+            schedule.go_on(until);
+            self.keep(schedule, rows)?;
+        }
+        Ok(fires)
     }
 
-    fn has_tick(&self, schedule: &Schedule, planned: Timestamp) -> Result<bool, EngineError> {
-        let Schedule { id, generation, .. } = *schedule;
-        let key = TickKey { schedule: id, generation, planned };
-        Ok(self.shared.store.get(Table::Tick, &key.encode())?.is_some())
-    }
-
-    /// Makes the task of one fire, unless that of the fire before has not ended.
+    /// Makes the task of one fire, unless the run of the fire before has not ended and its policy
+    /// forbids that.
     fn fire(
         &mut self,
-        schedule: &Schedule,
+        schedule: &mut Schedule,
         planned: Timestamp,
         how: Fire,
     ) -> Result<Outcome, EngineError> {
-        if let Some(task) = self.overlap(schedule) {
-            return Ok(Outcome::Skipped { task });
+        let overlap = schedule.policy.overlap;
+        if overlap != Overlap::Allow
+            && let Some(task) = self.overlap(schedule)
+        {
+            return self.wait_for_turn(schedule, planned, task);
         }
         let refused = |why: &str| Outcome::Refused { why: bounded(why, WHY_MAX) };
         let (spec, payload) = match self.work_of(schedule, planned)? {
@@ -108,21 +132,19 @@ impl Group<'_> {
         let new = NewTask { spec, payload, parent: None, dry_run: false };
         Ok(match self.submit(new)? {
             Ok(submitted) => match submitted.how {
-                How::Created | How::Replaced(_) => Outcome::Fired { task: submitted.task.id, how },
+                How::Created | How::Replaced(_) => {
+                    schedule.former = Some(submitted.task.id);
+                    if how != Fire::Manual {
+                        schedule.fires = schedule.fires.saturating_add(1);
+                    }
+                    Outcome::Fired { task: submitted.task.id, how }
+                }
                 How::Merged { .. } | How::Existing | How::Checked => {
                     Outcome::Skipped { task: submitted.task.id }
                 }
             },
             Err(error) => refused(&error.to_string()),
         })
-    }
-
-    /// The task of the fire before, while it is not over.
-    fn overlap(&self, schedule: &Schedule) -> Option<TaskId> {
-        let former = schedule.former?;
-        let entry = self.book.entries.get(&former)?;
-        let over = entry.status.is_ended() && !self.book.lingering.contains_key(&former);
-        (!over).then_some(former)
     }
 
     /// What a fire submits, or why it cannot.
@@ -136,7 +158,8 @@ impl Group<'_> {
                 Payload::Inline(bytes) => bytes.clone(),
                 Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
             };
-            return Ok(Ok((TaskSpec::clone(template), payload)));
+            let tick = Some(TickRef { schedule: schedule.id, planned });
+            return Ok(Ok((TaskSpec { tick, ..TaskSpec::clone(template) }, payload)));
         }
         let (app, name) = (&schedule.app, &schedule.name);
         let Some(definition) = self.book.apps.definition(app, name).cloned() else {
@@ -172,101 +195,8 @@ impl Group<'_> {
             not_before: None,
             hold: false,
             tick: Some(TickRef { schedule: schedule.id, planned }),
+            parent: None,
         };
         Ok(Ok((spec, work.encode())))
     }
-
-    /// Notes a schedule and what became of fires of it, together with the task that they made.
-    fn keep(
-        &mut self,
-        mut schedule: Schedule,
-        rows: Vec<(Timestamp, Outcome)>,
-    ) -> Result<(), EngineError> {
-        let mut made = None;
-        let mut changes = Vec::with_capacity(rows.len() + 1);
-        let Schedule { id, generation, .. } = schedule;
-        for (planned, outcome) in rows {
-            if let Outcome::Fired { task, .. } = outcome {
-                made = Some(task);
-                schedule.former = made;
-            }
-            let key = TickKey { schedule: id, generation, planned };
-            let tick = Tick { at: self.now, outcome: outcome.clone() };
-            changes.push(Change::put(Table::Tick, key.encode(), records::encode(&tick)));
-            schedule.last = Some(LastTick { planned, outcome });
-        }
-        if !changes.is_empty() {
-            let count = i32::try_from(changes.len()).unwrap_or(i32::MAX);
-            let count = self.book.schedules.count_ticks(id, count);
-            self.sweep_ticks(id, count)?;
-        }
-        changes.push(put(&schedule));
-        self.write_together(made, changes);
-        self.book.schedules.put(schedule);
-        Ok(())
-    }
-
-    /// Takes away the oldest ticks that are too old or too many.
-    fn sweep_ticks(&mut self, id: ScheduleId, count: u32) -> Result<(), EngineError> {
-        let over = count.saturating_sub(TICKS_MAX) as usize;
-        let now = self.now;
-        let mut old = Vec::new();
-        self.each_tick(id, |key| {
-            let too_old = now.since(key.planned) > TICKS_KEPT;
-            if old.len() < SWEPT && (too_old || old.len() < over) {
-                old.push(key);
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        let swept = i32::try_from(old.len()).unwrap_or(0);
-        self.book.schedules.count_ticks(id, -swept);
-        for key in old {
-            self.write(Change::delete(Table::Tick, key.encode()));
-        }
-        Ok(())
-    }
-
-    /// Forgets an ended schedule and its ticks. Its id is not given again.
-    fn forget(&mut self, schedule: &Schedule) -> Result<(), EngineError> {
-        let mut keys = Vec::new();
-        self.each_tick(schedule.id, |key| {
-            keys.push(key);
-            ControlFlow::Continue(())
-        })?;
-        for key in keys {
-            self.write(Change::delete(Table::Tick, key.encode()));
-        }
-        let id = schedule.id.0;
-        self.put_stone(TaskId(id), Status::Cancelled);
-        self.write(Change::delete(Table::Schedule, id.to_be_bytes()));
-        self.book.schedules.remove(schedule.id);
-        let side = self.shared.side.clone();
-        self.afterwards.push(Box::new(move || {
-            if let Err(error) = side.remove(SideKind::Payload, id) {
-                tracing::warn!(schedule.id = id, %error, "a side file stays until the next start");
-            }
-        }));
-        Ok(())
-    }
-
-    fn each_tick(
-        &self,
-        id: ScheduleId,
-        mut each: impl FnMut(TickKey) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let (from, to) = TickKey::range(id);
-        let range = KeyRange::between(&from, &to);
-        Ok(self.shared.store.scan(Table::Tick, range, &mut |key, _| {
-            TickKey::decode(key).map_or(ControlFlow::Continue(()), &mut each)
-        })?)
-    }
-}
-
-/// A fire later than this is told to be caught up.
-const LATE: capsule_core::time::Span = capsule_core::time::Span::from_secs(10);
-
-fn put(schedule: &Schedule) -> Change {
-    Change::put(Table::Schedule, schedule.id.0.to_be_bytes(), records::encode(schedule))
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use tonic::Status;
 
 use super::{Search, rfc3339};
-use crate::engine::NewRecurrence;
+use crate::engine::{NewRecurrence, ScheduleChange};
+
 use crate::gateway::{Caller, Gateway, engine_failed, submit_refused};
 use crate::schedule::{Origin, Rule, Schedule};
 use crate::work::SESSION_LABEL;
@@ -69,7 +70,7 @@ impl Gateway {
     pub(super) async fn end_recurrences(&self, schedules: &[Schedule]) -> Result<i64, Status> {
         let mut ended = 0;
         for schedule in schedules.iter().filter(|it| it.is_active()) {
-            let done = self.engine().end_recurrence(schedule.id).await;
+            let done = self.engine().change_schedule(schedule.id, ScheduleChange::End).await;
             ended += i64::from(done.map_err(|error| engine_failed(&error))?.is_ok());
         }
         Ok(ended)
@@ -90,7 +91,7 @@ impl Gateway {
         };
         let every = match &schedule.rule {
             Rule::Every { every, .. } => i32::try_from(every.0 / 1000).unwrap_or(i32::MAX),
-            Rule::Cron(_) => 0,
+            Rule::Cron { .. } | Rule::At(_) => 0,
         };
         let template = schedule.template.as_deref();
         sdk::TaskRecord {

@@ -70,6 +70,7 @@ impl Bench {
             dir: "/tmp".to_owned(),
             manifest: LEADS.to_owned(),
             definitions: parsed.definitions,
+            schedules: parsed.schedules,
             python: parsed.python,
         };
         assert_eq!(engine.deploy("leads".to_owned(), revision).await.unwrap(), 1);

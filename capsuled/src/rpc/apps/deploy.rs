@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use capsule_core::time::Timestamp;
 use capsule_proto::v1;
 
 use super::python;
-use crate::apps::{App, Definition, Kind, Parsed, Revision, diff, parse};
+use crate::apps::{App, Definition, Kind, Parsed, Planned, Revision, diff, parse};
 use crate::deploying::{DeployError, Draft, Order, Shell};
 use crate::engine::APPS_MAX;
 use crate::rpc::Api;
@@ -42,6 +43,8 @@ impl Change {
         let before = api.engine.apps().get(&parsed.app).and_then(App::in_force).cloned();
         let old = before.as_ref().map(|before| before.definitions.clone()).unwrap_or_default();
         let mut lines = diff(&old, &parsed.definitions);
+        let planned = before.as_ref().map_or(&[][..], |before| &before.schedules);
+        lines.extend(diff_schedules(planned, &parsed.schedules));
         if let Some(new) = &parsed.python {
             lines.extend(new.changes(before.as_ref().and_then(|before| before.python.as_deref())));
         }
@@ -60,11 +63,38 @@ impl Change {
             revision: number,
             changed,
             diff: self.lines.clone(),
-            warnings: self.parsed.definitions.values().filter_map(warning).collect(),
+            warnings: self.warnings(),
             dry_run,
             ..v1::DeployReply::default()
         }
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let of_tasks = self.parsed.definitions.values().filter_map(warning);
+        let now = Timestamp::default();
+        let handlers = self.parsed.python.iter().flat_map(|python| &python.schedules);
+        let of_code = handlers.map(|it| (&it.name, it.rule(now)));
+        let planned = self.parsed.schedules.iter().map(|it| (&it.name, it.rule(now)));
+        let of_schedules = of_code.chain(planned).flat_map(|(name, rule)| {
+            let cron = rule.and_then(|rule| rule.cron());
+            let lints = cron.map_or_else(Vec::new, |cron| cron.lints());
+            lints.into_iter().map(move |lint| format!("schedule {name}: {lint}"))
+        });
+        of_tasks.chain(of_schedules).collect()
+    }
+}
+
+/// What changes of the schedules of a manifest.
+fn diff_schedules(old: &[Planned], new: &[Planned]) -> Vec<String> {
+    let find = |all: &[Planned], name: &str| all.iter().find(|it| it.name == name).cloned();
+    let gone = old.iter().filter(|it| find(new, &it.name).is_none());
+    let gone = gone.map(|it| format!("- schedule {}", it.name));
+    let come = new.iter().filter_map(|it| match find(old, &it.name) {
+        None => Some(format!("+ schedule {}", it.name)),
+        Some(before) if before != *it => Some(format!("~ schedule {}", it.name)),
+        Some(_) => None,
+    });
+    come.chain(gone).collect()
 }
 
 /// What works but may surprise.
@@ -193,7 +223,7 @@ async fn register(
     manifest: String,
     dir: String,
 ) -> Result<u32, Refused> {
-    let Parsed { app, definitions, python } = parsed;
+    let Parsed { app, definitions, schedules, python } = parsed;
     let apps = api.engine.apps();
     let count = apps.iter().count();
     if apps.get(&app).is_none() && count >= APPS_MAX {
@@ -208,6 +238,7 @@ async fn register(
         dir,
         manifest,
         python,
+        schedules,
         definitions,
     };
     Ok(api.engine.deploy(app, revision).await?)

@@ -140,6 +140,7 @@ fn program_defaults(program: &Program, options: &v1::Options, peer: &Peer) -> Ta
         not_before: None,
         hold: false,
         tick: None,
+        parent: None,
     }
 }
 

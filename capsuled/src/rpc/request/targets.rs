@@ -48,7 +48,7 @@ pub(in crate::rpc) fn all(
     if !targets.ids.is_empty() {
         return targets.ids.iter().map(|text| one(engine, text, peer)).collect();
     }
-    let search = Search::of(targets.filter.as_ref());
+    let search = Search::of(engine, targets.filter.as_ref());
     let filter = convert::filter(targets.filter);
     if filter.is_empty() && search.is_empty() && !targets.all {
         return Err(Refused::invalid("no task is named").hint("capsule list"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 
-use capsule_core::id::{Seq, TaskId};
+use capsule_core::id::{ScheduleId, Seq, TaskId};
 use capsule_core::task::Status;
 use capsule_proto::v1;
 use capsule_proto::v1::watch_event::Event;
@@ -17,7 +17,7 @@ use crate::rpc::request::peer::Peer;
 use crate::rpc::request::search::Search;
 use crate::rpc::request::targets;
 use crate::rpc::status::Refused;
-use crate::rpc::{Api, convert};
+use crate::rpc::{Api, convert, schedules};
 
 pub(in crate::rpc) type WaitStream =
     Pin<Box<dyn Stream<Item = Result<v1::TaskView, tonic::Status>> + Send>>;
@@ -95,12 +95,13 @@ pub(in crate::rpc) fn wait(
 /// not every step.
 pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream {
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let search = Search::of(request.filter.as_ref());
+    let search = Search::of(&api.engine, request.filter.as_ref());
     let filter = convert::filter(request.filter);
     let watch = Watch {
         whatever_status: Filter { statuses: Vec::new(), ..filter.clone() },
         filter,
         search,
+        schedules: request.schedules,
         limit: match usize::try_from(request.limit).unwrap_or(SNAPSHOT) {
             0 => SNAPSHOT,
             limit => limit,
@@ -125,6 +126,8 @@ struct Watch {
     /// A task that leaves the wanted statuses must be told too, or a view would keep it.
     whatever_status: Filter,
     search: Search,
+    /// Changes of schedules are wanted too.
+    schedules: bool,
     limit: usize,
     sender: mpsc::Sender<Result<v1::WatchEvent, tonic::Status>>,
 }
@@ -169,13 +172,21 @@ impl Watch {
         Ok(cursor)
     }
 
-    /// Tells the newest state of each task that changed, in the order of their last changes.
+    /// Tells the newest state of each task and schedule that changed, in the order of their last
+    /// changes.
     async fn tell(&self, news: Vec<Changed>) -> Result<(), Gone> {
         let mut seen = BTreeSet::new();
         let mut last: Vec<Changed> =
             news.into_iter().rev().filter(|change| seen.insert(change.task)).collect();
         last.reverse();
         for change in last {
+            if let Some(it) = self.api.engine.schedule(ScheduleId(change.task.0)) {
+                if self.schedules {
+                    let event = Event::Schedule(schedules::changed(&it));
+                    self.send(change.seq, change.at.0, event).await?;
+                }
+                continue;
+            }
             let wanted = {
                 let book = self.api.engine.book();
                 let entry = book.entries.get(&change.task);

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::super::disk::{self, DiskSync};
 use super::super::{StateDir, StoreError};
@@ -58,19 +58,26 @@ impl Live {
     }
 
     /// Another took its place, and its files are at `dir` now: they go when nobody reads them.
-    pub(super) fn outdated(&self, dir: PathBuf) {
-        // It happens once.
-        self.leftover.0.get_or_init(|| dir);
+    /// What this gives lives until they are gone.
+    pub(super) fn outdated(&self, dir: PathBuf) -> Weak<Outdated> {
+        Arc::downgrade(self.leftover.0.get_or_init(|| Arc::new(Outdated { dir })))
     }
 }
 
-/// A folder to remove once the database in it is closed.
+/// The folder of a database that is no longer in use.
+#[derive(Debug)]
+pub(super) struct Outdated {
+    dir: PathBuf,
+}
+
+/// Removes that folder, once the database in it is closed. It is dropped after that, not before:
+/// another rebuild uses the same name.
 #[derive(Debug, Default)]
-struct Leftover(OnceLock<PathBuf>);
+struct Leftover(OnceLock<Arc<Outdated>>);
 
 impl Drop for Leftover {
     fn drop(&mut self) {
-        if let Some(dir) = self.0.get()
+        if let Some(Outdated { dir }) = self.0.get().map(|outdated| &**outdated)
             && let Err(error) = disk::remove_tree(dir)
         {
             tracing::warn!(dir = %dir.display(), %error, "the old queue stays until the next start");

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::audit::{HEADER_KEY, Header, Tally};
 use self::database::{Database, Records};
-use self::live::Live;
+use self::live::{Live, Outdated};
 use super::disk::{self, DiskSync};
 use super::manifest::{Manifest, Mark};
 use super::record::{self, BadRecord};
@@ -57,7 +57,7 @@ const LOOK_COMMITS: u32 = 64;
 pub struct SledStore {
     live: RwLock<Arc<Live>>,
     /// The database before that one, while somebody still reads it.
-    outdated: Mutex<Weak<Live>>,
+    outdated: Mutex<Weak<Outdated>>,
     sync: Arc<dyn DiskSync>,
     /// Held by whoever copies the records.
     copying: Mutex<()>,

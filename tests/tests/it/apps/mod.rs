@@ -5,6 +5,7 @@ mod forks;
 mod host;
 mod seed;
 mod stock;
+mod ticks;
 
 use std::fs;
 use std::path::{Path, PathBuf};

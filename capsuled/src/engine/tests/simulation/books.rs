@@ -78,7 +78,6 @@ impl World {
                 let of = tasks.get(&task).map(|task| task.spec.tick);
                 let same = of.is_none_or(|tick| {
                     tick.is_some_and(|tick| (tick.schedule, tick.planned) == (schedule.id, at))
-                        || schedule.template.is_some()
                 });
                 let there = of.is_some() || self.record.removed.contains(&task);
                 ensure(same && there, TICK, || format!("{task} of {at:?}: {of:?}"))?;

@@ -44,6 +44,7 @@ impl World {
         record.given.extend(tasks.keys());
         record.tasks = tasks;
         record.clock = self.clock.now();
+        record.latest = record.latest.max(record.clock);
         record.queues = self.engine.book().queues.clone();
         record.lives = self.lives;
         record.retried.clear();

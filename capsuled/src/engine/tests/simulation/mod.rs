@@ -13,7 +13,7 @@ mod play;
 mod quiet;
 mod runs;
 mod steps;
-mod store;
+pub(super) mod store;
 mod world;
 
 use capsule_core::command::Command;
@@ -171,7 +171,7 @@ fn case(seed: u64, totals: &mut Totals) {
 
 #[test]
 fn no_life_breaks_a_promise() {
-    let cases = number("CAPSULE_SIM_CASES").unwrap_or(100);
+    let cases = number("CAPSULE_SIM_CASES").unwrap_or(300);
     let seed = number("CAPSULE_SIM_SEED").unwrap_or_else(by_chance);
     eprintln!("CAPSULE_SIM_SEED={seed} CAPSULE_SIM_CASES={cases}");
     let mut totals = Totals::default();

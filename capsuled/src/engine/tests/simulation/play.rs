@@ -13,7 +13,9 @@ use super::world::World;
 use super::{Stop, ensure};
 use crate::apps::{Revision, parse};
 use crate::clock::Clock as _;
-use crate::engine::{Acted, How, KEY_KEPT, NewRecurrence, NewTask, QueueChange, SubmitError};
+use crate::engine::{
+    Acted, How, KEY_KEPT, NewRecurrence, NewTask, QueueChange, ScheduleChange, SubmitError,
+};
 use crate::work::{Call, Work};
 
 /// An exit code that no retry makes good.
@@ -154,7 +156,7 @@ impl World {
             let submitted = match result {
                 Ok(submitted) => submitted,
                 Err(SubmitError::KeyConflict { id, .. }) => {
-                    ensure(known.is_none_or(|known| known == id), KEYS, || format!("{id}"))?;
+                    self.stands_for(known, id)?;
                     continue;
                 }
                 Err(_) => continue,
@@ -168,11 +170,7 @@ impl World {
                         self.key_is_over(known)?;
                     }
                 }
-                How::Existing => {
-                    ensure(known.is_none_or(|known| known == task.id), KEYS, || {
-                        format!("{} stands for {known:?}", task.id)
-                    })?;
-                }
+                How::Existing => self.stands_for(known, task.id)?,
                 How::Merged { .. } | How::Checked => continue,
             }
             if let Some(key) = key {
@@ -182,10 +180,17 @@ impl World {
         Ok(())
     }
 
+    /// A key is answered with this task. Another one than was told before can only be one that
+    /// became durable in a crash, after the time of the other.
+    fn stands_for(&self, known: Option<TaskId>, id: TaskId) -> Result<(), Stop> {
+        known.filter(|known| *known != id).map_or(Ok(()), |known| self.key_is_over(known))
+    }
+
     /// A new task was made although this one had the key: its time must be over.
     fn key_is_over(&self, known: TaskId) -> Result<(), Stop> {
         let task = self.record.tasks.get(&known);
-        let since = |at| self.clock.now().since(at) > KEY_KEPT;
+        let latest = self.record.latest.max(self.clock.now());
+        let since = |at| latest.since(at) > KEY_KEPT;
         let over = task.is_none_or(|it| matches!(it.state, State::Ended { at, .. } if since(at)));
         let asked = self.record.removed.contains(&known) || self.record.retried.contains(&known);
         ensure(over || asked, KEYS, || format!("{known} had the key and still stands"))
@@ -299,7 +304,7 @@ impl World {
             }
             Plan::End(which) => {
                 if let Some(id) = pick(&known, *which) {
-                    drop(self.engine.end_recurrence(id).await?);
+                    drop(self.engine.change_schedule(id, ScheduleChange::End).await?);
                 }
             }
             Plan::Trigger(which) => {
@@ -368,6 +373,7 @@ pub(super) fn revision(tools: bool, variant: u8) -> Revision {
         dir: "/srv".to_owned(),
         manifest: manifest.to_owned(),
         python: parsed.python,
+        schedules: parsed.schedules,
         definitions: parsed.definitions,
     }
 }

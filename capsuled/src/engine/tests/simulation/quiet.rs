@@ -11,7 +11,7 @@ use super::steps::Told;
 use super::world::{SLOTS, World};
 use super::{Stop, ensure};
 use crate::clock::Clock as _;
-use crate::engine::QueueChange;
+use crate::engine::{QueueChange, ScheduleChange};
 
 /// Rounds in which everything must have ended: many more than there are attempts to make.
 const ROUNDS: usize = 2000;
@@ -74,7 +74,7 @@ impl World {
         self.connect().await?;
         let schedules: Vec<_> = self.engine.book().schedules.iter().map(|it| it.id).collect();
         for id in schedules {
-            drop(self.engine.end_recurrence(id).await?);
+            drop(self.engine.change_schedule(id, ScheduleChange::End).await?);
         }
         self.engine.deploy("tools".to_owned(), revision(true, 1)).await?;
         self.engine.deploy("leads".to_owned(), revision(false, 2)).await?;

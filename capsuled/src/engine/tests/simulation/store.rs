@@ -6,7 +6,7 @@ use crate::store::{Batch, Each, KeyRange, MemoryStore, Store, StoreError, Table}
 
 /// What a commit leaves behind that does not return `Ok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(in crate::engine::tests) enum Crash {
     /// Nothing of the batch: the process died before, or its bytes never reached the disk.
     Before,
     /// The whole batch, although nobody was told: it died before the answer, or only the answer
@@ -16,7 +16,7 @@ pub(super) enum Crash {
 
 /// Keeps what is durable over the lives of engines.
 #[derive(Debug, Default)]
-pub(super) struct CrashStore {
+pub(in crate::engine::tests) struct CrashStore {
     durable: MemoryStore,
     plan: Mutex<Plan>,
 }
@@ -32,26 +32,26 @@ struct Plan {
 
 impl CrashStore {
     /// Lets so many commits through, then crashes.
-    pub(super) fn crash_after(&self, commits: u8, how: Crash) {
+    pub(in crate::engine::tests) fn crash_after(&self, commits: u8, how: Crash) {
         self.plan.lock().next = Some((commits, how));
     }
 
     /// Crashes no more.
-    pub(super) fn be_well(&self) {
+    pub(in crate::engine::tests) fn be_well(&self) {
         self.plan.lock().next = None;
     }
 
-    pub(super) fn has_crashed(&self) -> bool {
+    pub(in crate::engine::tests) fn has_crashed(&self) -> bool {
         self.plan.lock().crashed
     }
 
     /// Opens again with what is durable.
-    pub(super) fn reopen(&self) {
+    pub(in crate::engine::tests) fn reopen(&self) {
         self.plan.lock().crashed = false;
     }
 
     /// Commits made and crashes had.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    pub(in crate::engine::tests) fn totals(&self) -> (u64, u64) {
         let plan = self.plan.lock();
         (plan.commits, plan.crashes)
     }

@@ -52,6 +52,8 @@ pub(super) struct Record {
     pub(super) queues: BTreeMap<String, book::Queue>,
     /// The clock, and which life it was, at the last look.
     pub(super) clock: Timestamp,
+    /// The latest that the clock ever was at a look.
+    pub(super) latest: Timestamp,
     pub(super) lives: u32,
 }
 

@@ -62,8 +62,7 @@ impl SledStore {
         // Should this fail, the next try waits until the database has doubled.
         self.writer.lock().rebuilt = before;
         let dir = self.state.root().join(COMPACT);
-        if let Some(old) = self.outdated.lock().upgrade() {
-            drop(old);
+        if self.outdated.lock().strong_count() > 0 {
             let source = io::Error::from(io::ErrorKind::ResourceBusy);
             return Err(StoreError::io("remove", &dir, source));
         }
@@ -136,8 +135,7 @@ impl SledStore {
             Err(Exchange::Unknown(error)) => return Err(error),
         }
         let old = mem::replace(&mut *self.live.write(), Arc::new(live));
-        old.outdated(dir.to_path_buf());
-        *self.outdated.lock() = Arc::downgrade(&old);
+        *self.outdated.lock() = old.outdated(dir.to_path_buf());
         writer.poisoned = false;
         Ok(())
     }

@@ -58,6 +58,15 @@ fn churned(seed: u64) -> (tempfile::TempDir, Model) {
     (dir, model)
 }
 
+/// Sets the flag also when its thread panics, so that no other waits for ever.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_rebuild_keeps_everything_and_gives_space_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,6 +115,7 @@ fn a_rebuild_under_commits_misses_none() {
             }
         });
         let rebuilding = scope.spawn(move || {
+            let _ended = AtTheEnd(ended);
             let mut done = 0;
             while done < rebuilds {
                 match store.compact(&GOES_ON) {
@@ -115,7 +125,6 @@ fn a_rebuild_under_commits_misses_none() {
                     Err(error) => panic!("{error}"),
                 }
             }
-            ended.store(true, Ordering::Relaxed);
         });
         let mut seed = 100;
         while !rebuilding.is_finished() {
@@ -137,6 +146,7 @@ fn a_copy_under_commits_is_what_one_commit_left() {
     let ended = AtomicBool::new(false);
     let (copy, of) = std::thread::scope(|scope| {
         let copying = scope.spawn(|| {
+            let _ended = AtTheEnd(&ended);
             let mut copy = Model::new();
             let of = store
                 .copy(&GOES_ON, &mut |record| {
@@ -148,7 +158,6 @@ fn a_copy_under_commits_is_what_one_commit_left() {
                     Ok(())
                 })
                 .unwrap();
-            ended.store(true, Ordering::Relaxed);
             (copy, of)
         });
         let mut seed = 200;

@@ -1,6 +1,6 @@
 //! The engine over the crashing store, move by move against a small model of a task's life.
 //!
-//! 64 histories of up to 50 moves, or `CAPSULE_MODEL_CASES`; proptest prints the shortest one that
+//! 256 histories of up to 50 moves, or `CAPSULE_MODEL_CASES`; proptest prints the shortest one that
 //! fails. `PROPTEST_RNG_SEED` plays the same ones again.
 
 mod model;
@@ -146,7 +146,7 @@ async fn make(world: &mut World, ids: &mut Vec<TaskId>, what: &What) -> Result<(
 }
 
 fn config() -> Config {
-    let cases = super::number("CAPSULE_MODEL_CASES").unwrap_or(64);
+    let cases = super::number("CAPSULE_MODEL_CASES").unwrap_or(256);
     let cases = u32::try_from(cases).unwrap_or(u32::MAX);
     Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() }
 }

@@ -1,11 +1,11 @@
-//! Schedules from outside. Their handlers are described, not run: what a run does is the apps'.
+//! Schedules of an app's code. Their handlers are described, not run: what a run does is the apps'.
 
 use std::fs;
 
 use capsule_tests::Output;
 use serde_json::json;
 
-use super::Queue;
+use crate::queue::Queue;
 
 /// Deploys the app `leads` with these schedules, each a name and when it fires.
 fn deploy(queue: &Queue, schedules: &[(&str, &str)]) -> Output {

@@ -1,10 +1,14 @@
-//! The only reader of the wall clock.
+//! The only reader of the wall clock, and who hears of its changes.
+
+mod changes;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use capsule_core::time::{Span, Timestamp};
+
+pub use self::changes::watch;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + Debug {
