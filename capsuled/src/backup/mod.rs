@@ -98,7 +98,14 @@ pub struct Listed {
 pub struct Backups {
     sources: Arc<Sources>,
     stop: Arc<AtomicBool>,
-    running: Arc<Mutex<Option<JoinHandle<()>>>>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+/// The thread that makes a backup, and whether it has said how that went.
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    told: Arc<AtomicBool>,
 }
 
 impl Backups {
@@ -117,14 +124,24 @@ impl Backups {
         let (tell, told) = oneshot::channel();
         {
             let mut running = self.running.lock();
-            if running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            let ended = |Running { thread, told }: &Running| {
+                told.load(Ordering::Relaxed) || thread.is_finished()
+            };
+            if running.as_ref().is_some_and(|running| !ended(running)) {
                 return Err(BackupError::Busy);
             }
             let (sources, stop) = (Arc::clone(&self.sources), Arc::clone(&self.stop));
-            // Whoever asked may be gone: the backup is made all the same.
-            let work = move || drop(tell.send(take(&sources, &path, now, &stop)));
+            let said = Arc::new(AtomicBool::new(false));
+            let saying = Arc::clone(&said);
+            let work = move || {
+                let made = take(&sources, &path, now, &stop);
+                // Before it is told, so that whoever hears it may ask for the next at once.
+                saying.store(true, Ordering::Relaxed);
+                // Whoever asked may be gone: the backup is made all the same.
+                drop(tell.send(made));
+            };
             let thread = Builder::new().name("backup".to_owned()).spawn(work);
-            *running = Some(thread.map_err(BackupError::Thread)?);
+            *running = Some(Running { thread: thread.map_err(BackupError::Thread)?, told: said });
         }
         told.await.map_err(|_| BackupError::Ending)?
     }
@@ -132,8 +149,8 @@ impl Backups {
     /// Stops the one that is being made, and makes no more.
     pub fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.running.lock().take()
-            && thread.join().is_err()
+        if let Some(running) = self.running.lock().take()
+            && running.thread.join().is_err()
         {
             tracing::error!("a backup panicked");
         }
