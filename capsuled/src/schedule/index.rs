@@ -74,6 +74,11 @@ impl Schedules {
         self.all.get(self.former.get(&task)?)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Schedule> {
         self.all.values()

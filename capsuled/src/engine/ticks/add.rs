@@ -25,7 +25,7 @@ impl Group<'_> {
             return Ok(Err(ScheduleError::OfApp { name, app }));
         }
         let refused = |why: String| Ok(Err(ScheduleError::Refused(why)));
-        let count = self.book.schedules.iter().count();
+        let count = self.book.schedules.count();
         if known.is_none() && count >= SCHEDULES_MAX {
             return refused(SubmitError::SchedulesFull(count).to_string());
         }

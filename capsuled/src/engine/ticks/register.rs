@@ -170,7 +170,7 @@ impl Group<'_> {
         if let Some(schedule) = self.standing(&spec) {
             return Ok(Ok(Recurrence { schedule, created: false }));
         }
-        let count = self.book.schedules.iter().count();
+        let count = self.book.schedules.count();
         if count >= SCHEDULES_MAX {
             return Ok(Err(SubmitError::SchedulesFull(count)));
         }
