@@ -8,9 +8,9 @@ mod index;
 mod plan;
 mod policy;
 mod rule;
+mod template;
 
 use capsule_core::id::{ScheduleId, TaskId};
-use capsule_core::spec::TaskSpec;
 use capsule_core::time::{Span, Timestamp};
 use minicbor::{Decode, Encode};
 
@@ -21,6 +21,7 @@ pub use self::policy::{
     BUFFER_MAX, CATCH_UP_MAX, CatchUp, Counted, JITTER_MAX, Overlap, Paused, Policy,
 };
 pub use self::rule::{MISSED_MAX, Rule, RuleError};
+pub use self::template::Template;
 
 /// How long what became of a tick is kept, and a schedule after its end.
 pub const TICKS_KEPT: Span = Span::from_secs(90 * 86_400);
@@ -73,7 +74,7 @@ pub struct Schedule {
     pub former: Option<TaskId>,
     /// What each fire of a recurrence submits; a handler's run is made of its definition.
     #[n(12)]
-    pub template: Option<Box<TaskSpec>>,
+    pub template: Option<Template>,
     /// Every planned instant up to this one has been decided, whichever rule planned it; later
     /// than now when the clock was set back.
     #[n(13)]

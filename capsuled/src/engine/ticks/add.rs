@@ -8,7 +8,7 @@ use super::super::request::SubmitError;
 use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{Added, NewSchedule, ScheduleError};
 use super::{Origin, Schedule};
-use crate::schedule::{Policy, Rule};
+use crate::schedule::{Policy, Rule, Template};
 
 impl Group<'_> {
     /// Adds a schedule, or gives the one of that name these settings.
@@ -60,7 +60,7 @@ impl Group<'_> {
         schedule.app.clone_from(&spec.app);
         schedule.owner.clone_from(&spec.owner);
         schedule.name.clone_from(&spec.name);
-        schedule.template = Some(Box::new(spec));
+        schedule.template = Some(Template::of(&spec));
         self.keep(schedule.clone(), Vec::new())?;
         Ok(Ok(Added { schedule, created }))
     }

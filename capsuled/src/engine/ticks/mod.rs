@@ -154,12 +154,16 @@ impl Group<'_> {
         planned: Timestamp,
     ) -> Result<Result<(TaskSpec, Vec<u8>), String>, EngineError> {
         if let Some(template) = &schedule.template {
-            let payload = match &template.payload {
-                Payload::Inline(bytes) => bytes.clone(),
+            let mut spec = match template.spec() {
+                Ok(spec) => spec,
+                Err(error) => return Ok(Err(format!("its task cannot be read: {error}"))),
+            };
+            let payload = match &mut spec.payload {
+                Payload::Inline(bytes) => std::mem::take(bytes),
                 Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
             };
-            let tick = Some(TickRef { schedule: schedule.id, planned });
-            return Ok(Ok((TaskSpec { tick, ..TaskSpec::clone(template) }, payload)));
+            spec.tick = Some(TickRef { schedule: schedule.id, planned });
+            return Ok(Ok((spec, payload)));
         }
         let (app, name) = (&schedule.app, &schedule.name);
         let Some(definition) = self.book.apps.definition(app, name).cloned() else {

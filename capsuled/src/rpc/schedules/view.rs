@@ -73,7 +73,7 @@ pub(super) fn view(schedule: &Schedule) -> v1::ScheduleView {
         waiting_us: schedule.buffered.iter().map(|at| at.0).collect(),
         fires: schedule.fires,
         done: schedule.is_active() && schedule.next.is_none(),
-        submits: schedule.template.as_ref().map_or_else(String::new, |spec| spec.summary.clone()),
+        submits: schedule.submits().map_or_else(String::new, |spec| spec.summary),
         owner: schedule.owner.clone(),
         created_us: schedule.created.0,
         next_us: schedule.next.map(|at| at.0),
