@@ -28,7 +28,7 @@ use crate::work::{Call, Work};
 pub const SCHEDULES_MAX: usize = 10_000;
 
 /// Fires carried out in one group: more would make the answers of the group wait.
-const FIRES_MAX: usize = 128;
+const FIRES_MAX: usize = 64;
 
 /// Fires of one schedule carried out before others have their turn.
 const AT_ONCE: usize = 32;

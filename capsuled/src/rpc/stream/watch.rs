@@ -194,7 +194,7 @@ impl Watch {
     fn events(&self, changes: &[Changed]) -> Vec<(Changed, Event)> {
         let mut of_schedules = BTreeMap::new();
         let mut wanted = BTreeSet::new();
-        {
+        let views = {
             let book = self.api.engine.book();
             for change in changes {
                 if let Some(it) = book.schedules.get(ScheduleId(change.task.0)) {
@@ -206,11 +206,12 @@ impl Watch {
                     wanted.insert(change.task.0);
                 }
             }
-        }
-        let ids: Vec<TaskId> = changes.iter().map(|change| change.task).collect();
-        let views = self.api.views(&ids).unwrap_or_default();
-        let mut views: BTreeMap<u64, v1::TaskView> =
-            views.into_iter().map(|view| (view.id, view)).collect();
+            let tasks = changes.iter().map(|change| change.task);
+            let tasks = tasks.filter(|task| !of_schedules.contains_key(task));
+            self.api.views_in(&book, tasks).unwrap_or_default()
+        };
+        let views = views.into_iter().map(|view| self.api.with_progress(view));
+        let mut views: BTreeMap<u64, v1::TaskView> = views.map(|view| (view.id, view)).collect();
         let mut event = |change: &Changed| match of_schedules.remove(&change.task) {
             Some(event) => event,
             None => match views.remove(&change.task.0) {
