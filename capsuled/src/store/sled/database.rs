@@ -17,7 +17,7 @@ use super::guard::{Awake, Fault, guarded};
 const SEGMENT: usize = 4 * 1024 * 1024;
 
 /// The database's own default is 1 GiB.
-const CACHE: u64 = 4 * 1024 * 1024;
+const CACHE: u64 = 32 * 1024 * 1024;
 
 /// How long a closed database may hold its file.
 const RELEASE: Duration = Duration::from_secs(5);
