@@ -74,6 +74,7 @@ pub(super) fn view(schedule: &Schedule) -> v1::ScheduleView {
         waiting_us: schedule.buffered.iter().map(|at| at.0).collect(),
         fires: schedule.fires,
         backfill: schedule.backfill,
+        decided_us: Some(schedule.decided.0),
         done: schedule.is_active() && schedule.next.is_none(),
         submits: schedule.template.as_ref().map_or_else(String::new, |spec| spec.summary.clone()),
         owner: schedule.owner.clone(),

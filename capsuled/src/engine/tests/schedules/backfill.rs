@@ -268,7 +268,7 @@ async fn what_was_backfilled_is_remembered_when_its_rows_are_gone() {
     let again = bench.backfill(id, -1900, -1100).await.found;
     assert_eq!((again.fires.len(), again.fired + again.forgotten), (0, 801));
     assert!(again.forgotten > 0, "{again:?}");
-    // A year later nobody knows what became of the year.
+    // A time without the daemon is one row, however old.
     bench.clock.advance(Span(TICKS_KEPT.0 * 4));
     bench.settle().await;
     let now = bench.clock.now();
@@ -276,7 +276,7 @@ async fn what_was_backfilled_is_remembered_when_its_rows_are_gone() {
     let until = Timestamp(from.0 + 3_600_000_000);
     let asked = AskedBackfill { id, from, until, dry_run: true };
     let found = bench.engine.backfill(asked).await.unwrap().unwrap().found;
-    assert!(found.fires.len() == 61 || found.forgotten == 61, "{found:?}");
+    assert!(found.fires.len() >= 60 && found.forgotten == 0, "{found:?}");
 }
 
 /// Records from before there were backfills.
