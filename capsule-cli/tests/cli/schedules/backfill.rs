@@ -19,7 +19,8 @@ pub(super) fn answer(
         let hint = "capsule schedule backfill 7 --from a --to b";
         return Err(refusal(Code::ResourceExhausted, "no_room", text, hint, 5));
     }
-    let fire = |hour| FireView { at_us: PLANNED + hour * 3_600_000_000, ..FireView::default() };
+    let fire =
+        |hour: i64| FireView { at_us: PLANNED + hour * 3_600_000_000, ..FireView::default() };
     let fires = if schedule == "done" { Vec::new() } else { vec![fire(0), fire(2)] };
     Ok(Response::new(BackfillScheduleReply {
         started: u32::from(!dry_run && !fires.is_empty()),
