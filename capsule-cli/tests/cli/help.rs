@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 58] = [
+const VERBS: [&[&str]; 59] = [
     &[],
     &["submit"],
     &["run"],
@@ -42,6 +42,7 @@ const VERBS: [&[&str]; 58] = [
     &["schedule", "history"],
     &["schedule", "next"],
     &["schedule", "trigger"],
+    &["schedule", "backfill"],
     &["schedule", "end"],
     &["queue"],
     &["queue", "list"],

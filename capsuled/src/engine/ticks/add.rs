@@ -82,7 +82,7 @@ impl Group<'_> {
         }
         let mut it = self.decide_due(known)?;
         if !same_rule {
-            self.drop_buffered(&mut it);
+            self.drop_waiting(&mut it)?;
             let generation = it.generation.saturating_add(1);
             it = Schedule { rule, generation, fires: 0, ended: None, ..it };
         }

@@ -2,6 +2,7 @@
 //! task that it makes, so that it exists once whatever happens in between.
 
 mod add;
+mod backfill;
 mod door;
 mod hand;
 mod register;
@@ -12,9 +13,12 @@ use capsule_core::id::TaskId;
 use capsule_core::spec::{Delivery, Payload, TaskSpec, TickRef};
 use capsule_core::time::Timestamp;
 
+#[cfg(test)]
+pub(super) use self::backfill::DROPPED;
 pub(super) use self::door::ScheduleRequest;
 pub use self::door::{
-    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+    Added, AskedBackfill, Backfilled, NewRecurrence, NewSchedule, Recurrence, ScheduleChange,
+    ScheduleError, TickRow,
 };
 use super::group::Group;
 use super::request::{How, NewTask};
@@ -134,7 +138,7 @@ impl Group<'_> {
             Ok(submitted) => match submitted.how {
                 How::Created | How::Replaced(_) => {
                     schedule.former = Some(submitted.task.id);
-                    if how != Fire::Manual {
+                    if !matches!(how, Fire::Manual | Fire::Backfilled) {
                         schedule.fires = schedule.fires.saturating_add(1);
                     }
                     Outcome::Fired { task: submitted.task.id, how }

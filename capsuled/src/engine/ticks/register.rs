@@ -143,7 +143,7 @@ impl Group<'_> {
     }
 
     pub(super) fn end(&mut self, mut schedule: Schedule) -> Result<Schedule, EngineError> {
-        self.drop_buffered(&mut schedule);
+        self.drop_waiting(&mut schedule)?;
         let rows = schedule.note_pause(self.now);
         let schedule = Schedule { next: None, ended: Some(self.now), ..schedule };
         self.keep(schedule.clone(), rows.into_iter().collect())?;
