@@ -53,7 +53,7 @@ pub enum Outcome {
         /// The last of them.
         #[n(0)]
         until: Timestamp,
-        /// How many; [`MISSED_MAX`] = so many or more.
+        /// How many; [`super::MISSED_MAX`] = so many or more.
         #[n(1)]
         count: u32,
     },
@@ -70,7 +70,7 @@ pub enum Outcome {
         /// The last of them.
         #[n(0)]
         until: Timestamp,
-        /// How many; [`MISSED_MAX`] = so many or more.
+        /// How many; [`super::MISSED_MAX`] = so many or more.
         #[n(1)]
         count: u32,
     },
