@@ -23,7 +23,7 @@ use crate::apps::Runner;
 use crate::book::Book;
 use crate::failpoint;
 use crate::schedule::{Tick, TickKey};
-use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
+use crate::store::{Batch, Change, MAX_BATCH_BYTES, StoreError};
 
 /// What the engine thread carries from group to group.
 #[derive(Debug)]
@@ -284,7 +284,7 @@ impl<'a> Group<'a> {
     pub(super) fn commit(mut self, effects: &UnboundedSender<Effect>) -> Result<(), StoreError> {
         let mut puts = BTreeMap::new();
         for (id, task) in std::mem::take(&mut self.staged) {
-            puts.extend(task.as_deref().map(|task| (id, records::put_task(task))));
+            puts.extend(task.as_deref().map(|task| (id, (turn(task), records::put_task(task)))));
             let warm = &mut self.carry.warm;
             let room = warm.len() < WARM_MAX || warm.contains_key(&id);
             match task.filter(|task| room && !task.status().is_ended()) {
@@ -294,15 +294,18 @@ impl<'a> Group<'a> {
         }
         let mut units = std::mem::take(&mut self.units);
         for (tasks, unit) in &mut units {
-            unit.extend(tasks.iter().filter_map(|task| puts.remove(task)));
+            unit.extend(tasks.iter().filter_map(|task| puts.remove(task)).map(|(_, put)| put));
         }
         let units = units.into_iter().map(|(_, unit)| unit).collect();
-        self.changes.extend(puts.into_values());
+        let mut puts: Vec<_> = puts.into_values().collect();
+        puts.sort_unstable_by_key(|(turn, _)| *turn);
+        self.changes.extend(puts.into_iter().map(|(_, put)| put));
         self.carry.ahead = self.book.ahead();
         self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
-        for batch in batches(single, units, self.carry.seq.0) {
-            self.shared.store.commit(&batch)?;
+        let store = &*self.shared.store;
+        for batch in batches(single, units, self.carry.seq.0, store.most_changes()) {
+            store.commit(&batch)?;
         }
         failpoint::pass("before-effects");
         if self.apps_changed {
@@ -325,9 +328,20 @@ impl<'a> Group<'a> {
     }
 }
 
+/// When a task is written among those of its group, should a crash tear that: what ended before what
+/// waited for it, and what takes a lock, a place or a slot after whatever gave that back.
+fn turn(task: &Task) -> (bool, bool, Seq) {
+    (task.state.lease().is_some(), !task.status().is_ended(), task.seq)
+}
+
 /// Cuts changes into batches within the store's bounds: single ones, and units that are not torn.
-fn batches(single: Vec<Change>, units: Vec<Vec<Change>>, high_water: u64) -> Vec<Batch> {
-    let mut cut = Cut { full: Vec::new(), last: Vec::new(), bytes: 0 };
+fn batches(
+    single: Vec<Change>,
+    units: Vec<Vec<Change>>,
+    high_water: u64,
+    most: usize,
+) -> Vec<Batch> {
+    let mut cut = Cut { full: Vec::new(), last: Vec::new(), bytes: 0, most };
     for change in single {
         cut.room_for(size(&change), 1);
         cut.last.push(change);
@@ -347,12 +361,13 @@ struct Cut {
     full: Vec<Vec<Change>>,
     last: Vec<Change>,
     bytes: usize,
+    most: usize,
 }
 
 impl Cut {
     /// Begins another batch when this one has no room for so much more.
     fn room_for(&mut self, bytes: usize, changes: usize) {
-        if self.bytes + bytes > MAX_BATCH_BYTES || self.last.len() + changes > MAX_BATCH_CHANGES {
+        if self.bytes + bytes > MAX_BATCH_BYTES || self.last.len() + changes > self.most {
             self.full.push(std::mem::take(&mut self.last));
             self.bytes = 0;
         }
@@ -370,7 +385,7 @@ const OVERHEAD: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Table;
+    use crate::store::{MAX_BATCH_CHANGES, Table};
 
     #[test]
     fn batches_keep_their_bounds_and_tear_no_unit() {
@@ -378,7 +393,7 @@ mod tests {
         let single: Vec<Change> = (0..170).map(change).collect();
         let unit = |from| (from..from + 3).map(change).collect::<Vec<_>>();
         let units: Vec<Vec<Change>> = (0..200).map(|number| unit(1000 + 3 * number)).collect();
-        let batches = batches(single.clone(), units.clone(), 9);
+        let batches = batches(single.clone(), units.clone(), 9, MAX_BATCH_CHANGES);
         let sizes = batches.iter().map(|batch| batch.changes.iter().map(size).sum::<usize>());
         assert!(sizes.into_iter().all(|bytes| bytes <= MAX_BATCH_BYTES));
         let all: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
@@ -389,9 +404,9 @@ mod tests {
         }
         let many: Vec<Change> =
             (0..5000).map(|key| Change::delete(Table::Tick, key.to_string())).collect();
-        let lengths: Vec<usize> =
-            super::batches(many, Vec::new(), 1).iter().map(|batch| batch.changes.len()).collect();
+        let many = super::batches(many, Vec::new(), 1, MAX_BATCH_CHANGES);
+        let lengths: Vec<usize> = many.iter().map(|batch| batch.changes.len()).collect();
         assert_eq!(lengths, [MAX_BATCH_CHANGES, 5000 - MAX_BATCH_CHANGES]);
-        assert!(super::batches(Vec::new(), Vec::new(), 1).is_empty());
+        assert!(super::batches(Vec::new(), Vec::new(), 1, MAX_BATCH_CHANGES).is_empty());
     }
 }

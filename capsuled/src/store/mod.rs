@@ -168,6 +168,12 @@ pub trait Store: Send + Sync + Debug {
     /// with [`StoreError::Poisoned`], and the process must exit and verify on its next start.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Most changes of a batch that it is given, [`MAX_BATCH_CHANGES`] at the most; what must not be
+    /// torn may be more.
+    fn most_changes(&self) -> usize {
+        MAX_BATCH_CHANGES
+    }
+
     /// The value of a record, checked against its checksum.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 

@@ -87,6 +87,7 @@ impl Group<'_> {
             it = Schedule { rule, generation, fires: 0, ended: None, ..it };
         }
         it.policy = policy;
+        self.keep_limit(&mut it);
         if !(same_rule && same_bounds) {
             it.since = Some(self.now.max(it.decided));
             // One that its jitter holds back is still to come.

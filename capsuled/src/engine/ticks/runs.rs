@@ -122,13 +122,29 @@ impl Group<'_> {
     /// Nothing waits any more for its turn.
     pub(super) fn drop_waiting(&mut self, schedule: &mut Schedule) -> Result<(), EngineError> {
         self.drop_backfill(schedule)?;
-        let Some(task) = schedule.former else { return Ok(()) };
-        let waiting = std::mem::take(&mut schedule.buffered);
-        let keys = waiting.into_iter().map(|planned| schedule.tick(planned));
+        self.drop_buffered(schedule, 0);
+        Ok(())
+    }
+
+    /// No more wait than its limit leaves room for; the latest go.
+    pub(super) fn keep_limit(&mut self, schedule: &mut Schedule) {
+        let left = schedule.policy.limit.map(|limit| limit.saturating_sub(schedule.fires));
+        if let Some(left) = left {
+            self.drop_buffered(schedule, left as usize);
+        }
+    }
+
+    /// Only so many go on waiting.
+    fn drop_buffered(&mut self, schedule: &mut Schedule, kept: usize) {
+        let Some(task) = schedule.former else { return };
+        let dropped = schedule.buffered.split_off(kept.min(schedule.buffered.len()));
+        if dropped.is_empty() {
+            return;
+        }
+        let keys = dropped.into_iter().map(|planned| schedule.tick(planned));
         let outcome = Outcome::Skipped { task };
         let tick = Tick { at: self.now, outcome };
         let rows = keys.map(|key| self.row(key, tick.clone())).collect();
         self.write_together(Vec::new(), rows);
-        Ok(())
     }
 }

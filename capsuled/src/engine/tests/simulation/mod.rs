@@ -22,10 +22,11 @@ use capsule_core::spec::{Dependency, DependencyOn, TaskSpec};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use self::steps::{Step, step};
-use self::store::Crash;
+use self::store::{Crash, batches};
 use self::world::World;
 use super::spec;
 use crate::engine::{EngineError, NewTask};
+use crate::store::MAX_BATCH_CHANGES;
 
 /// Why a history stops.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ async fn one(world: &mut World, step: &Step) -> Result<(), Stop> {
 }
 
 /// One history, from the first start until everything is quiet.
-async fn history(steps: &[Step]) -> Result<Totals, Stop> {
-    let mut world = World::new().await?;
+async fn history(most_changes: usize, steps: &[Step]) -> Result<Totals, Stop> {
+    let mut world = World::new(most_changes).await?;
     for step in steps {
         one(&mut world, step).await?;
         if matches!(world.after_step().await, Err(Stop::Crash)) {
@@ -143,9 +144,9 @@ fn case(seed: u64, totals: &mut Totals) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let done = std::cell::Cell::new(Totals::default());
     let told = std::cell::Cell::new(false);
-    let steps = proptest::collection::vec(step(), 1..STEPS);
-    let result = runner.run(&steps, |steps| {
-        let ended = runtime.block_on(history(&steps));
+    let lives = (batches(), proptest::collection::vec(step(), 1..STEPS));
+    let result = runner.run(&lives, |(most_changes, steps)| {
+        let ended = runtime.block_on(history(most_changes, &steps));
         if let Err(stop) = &ended
             && !told.replace(true)
         {
@@ -161,8 +162,8 @@ fn case(seed: u64, totals: &mut Totals) {
     sum.attempts += now.attempts;
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!(
-            "{why}\nthe shortest history found:\n{steps:#?}\n\
+        Err(TestError::Fail(why, (most, steps))) => panic!(
+            "{why}\nthe shortest history found, {most} changes in a batch:\n{steps:#?}\n\
              again: CAPSULE_SIM_SEED={seed} CAPSULE_SIM_CASES=1"
         ),
         Err(TestError::Abort(why)) => panic!("seed {seed}: {why}"),
@@ -187,7 +188,7 @@ fn no_life_breaks_a_promise() {
 #[tokio::test]
 async fn a_crash_between_two_batches_leaves_no_dependant_waiting() -> Result<(), Stop> {
     const PAIRS: u64 = 400;
-    let mut world = World::new().await?;
+    let mut world = World::new(MAX_BATCH_CHANGES).await?;
     world.engine.drain(true).await?;
     let new = |after: Option<u64>| {
         let on = DependencyOn::Any;

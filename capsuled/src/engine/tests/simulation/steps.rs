@@ -235,7 +235,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (60u64..100_000).prop_map(Step::Advance),
         2 => (1u64..500).prop_map(Step::Back),
         2 => Just(Step::Restart),
-        6 => (0u8..3, crash, proptest::option::weighted(0.2, any::<bool>())).prop_map(
+        6 => (0u8..6, crash, proptest::option::weighted(0.2, any::<bool>())).prop_map(
             |(commits, how, with_keeper)| Step::Crash { commits, how, with_keeper }
         ),
     ]

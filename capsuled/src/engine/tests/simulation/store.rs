@@ -1,8 +1,11 @@
 //! The model store with a plan of when and how it crashes.
 
 use parking_lot::Mutex;
+use proptest::prelude::*;
 
-use crate::store::{Batch, Each, KeyRange, MemoryStore, Store, StoreError, Table};
+use crate::store::{
+    Batch, Each, KeyRange, MAX_BATCH_CHANGES, MemoryStore, Store, StoreError, Table,
+};
 
 /// What a commit leaves behind that does not return `Ok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +18,12 @@ pub(in crate::engine::tests) enum Crash {
 }
 
 /// Keeps what is durable over the lives of engines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engine::tests) struct CrashStore {
     durable: MemoryStore,
     plan: Mutex<Plan>,
+    /// Fewer than a real store takes, so that a crash falls between two batches of a group.
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +36,11 @@ struct Plan {
 }
 
 impl CrashStore {
+    /// One that takes so many changes at once.
+    pub(in crate::engine::tests) fn taking(most: usize) -> Self {
+        Self { durable: MemoryStore::default(), plan: Mutex::default(), most }
+    }
+
     /// Lets so many commits through, then crashes.
     pub(in crate::engine::tests) fn crash_after(&self, commits: u8, how: Crash) {
         self.plan.lock().next = Some((commits, how));
@@ -55,6 +65,11 @@ impl CrashStore {
         let plan = self.plan.lock();
         (plan.commits, plan.crashes)
     }
+}
+
+/// How many changes a store takes at once: with few, a crash tears groups.
+pub(in crate::engine::tests) fn batches() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(MAX_BATCH_CHANGES), 1_usize..6]
 }
 
 /// What a store says that failed.
@@ -83,6 +98,10 @@ impl Store for CrashStore {
         }
         plan.commits += 1;
         self.durable.commit(batch)
+    }
+
+    fn most_changes(&self) -> usize {
+        self.most
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

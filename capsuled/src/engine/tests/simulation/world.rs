@@ -80,11 +80,12 @@ pub(super) struct World {
 type Life = (Engine, EngineThread, UnboundedReceiver<Effect>);
 
 impl World {
-    pub(super) async fn new() -> Result<Self, Stop> {
+    /// A first life, over a store that takes so many changes at once.
+    pub(super) async fn new(most_changes: usize) -> Result<Self, Stop> {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         std::fs::create_dir(state.side()).unwrap();
-        let store = Arc::new(CrashStore::default());
+        let store = Arc::new(CrashStore::taking(most_changes));
         let clock = Arc::new(HandClock::new(START));
         let (engine, thread, effects) = live(&state, &store, &clock, 0)?;
         let mut world = Self {

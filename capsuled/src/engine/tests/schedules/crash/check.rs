@@ -32,6 +32,7 @@ impl World {
             self.fires_have_tasks(&rows);
             self.fires_once(&rows);
             self.waits_with_reason(it, &rows);
+            self.keeps_its_limit(it);
             self.backfills_with_reason(it, &rows);
             self.no_gap(it, &rows, now);
         }
@@ -107,9 +108,17 @@ impl World {
                 || (counts && children.into_iter().any(|child| self.is_going_on(child)));
             assert!(goes, "{former} has ended, and a fire waits for it: {it:#?}");
         }
-        if let Some(limit) = it.policy.limit {
-            let fires = it.fires as usize + it.buffered.len();
-            assert!(fires <= limit as usize, "{it:#?}");
+    }
+
+    /// No more fires than its limit, but for those of a time when it had none or another one.
+    fn keeps_its_limit(&mut self, it: &Schedule) {
+        let bound = (it.generation, it.policy.limit);
+        let before = self.counted.insert(it.id, (bound, it.fires));
+        let Some(limit) = it.policy.limit else { return };
+        let waiting = u32::try_from(it.buffered.len()).unwrap();
+        assert!(waiting == 0 || it.fires + waiting <= limit, "{it:#?}");
+        if let Some((_, fires)) = before.filter(|(same, _)| *same == bound) {
+            assert!(it.fires <= limit.max(fires), "it had fired {fires} times: {it:#?}");
         }
     }
 

@@ -10,6 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use self::world::World;
 use super::overlaps;
+use crate::engine::tests::simulation::store::batches;
 use crate::schedule::{CatchUp, Counted, Overlap, Policy};
 
 #[derive(Clone, Debug)]
@@ -69,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0_usize..8).prop_map(|which| Step::Gone { which }),
         2 => (0_usize..8).prop_map(|which| Step::Child { which }),
         2 => any::<bool>().prop_map(|keeper_too| Step::Restart { keeper_too }),
-        4 => (0_u8..5, any::<bool>()).prop_map(|(after, behind)| Step::Crash { after, behind }),
+        4 => (0_u8..12, any::<bool>()).prop_map(|(after, behind)| Step::Crash { after, behind }),
     ]
 }
 
@@ -79,9 +80,9 @@ fn no_life_fires_a_tick_twice_or_leaves_one_out() {
     let mut runner = TestRunner::new(Config { cases, ..Config::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runner
-        .run(&proptest::collection::vec(step(), 1..60), |steps| {
+        .run(&(batches(), proptest::collection::vec(step(), 1..60)), |(most, steps)| {
             runtime.block_on(async {
-                let mut world = World::new().await;
+                let mut world = World::new(most).await;
                 world.play(Step::Add { which: 0, rule: 0, policy: 0 }).await;
                 for step in steps {
                     world.play(step).await;
@@ -91,4 +92,17 @@ fn no_life_fires_a_tick_twice_or_leaves_one_out() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Over a store that takes one change at a time, and dies before or behind each of the first ones.
+#[tokio::test]
+async fn a_fire_is_torn_from_its_task_at_no_commit() {
+    for (after, behind) in (0..24).flat_map(|after| [(after, false), (after, true)]) {
+        let mut world = World::new(1).await;
+        world.play(Step::Add { which: 0, rule: 0, policy: 4 }).await;
+        world.play(Step::Crash { after, behind }).await;
+        world.play(Step::Advance { seconds: 300 }).await;
+        world.check();
+        assert_eq!(world.runs.len(), 5, "crash {after}, {behind}: each minute has its task");
+    }
 }

@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) runs: BTreeMap<TaskId, TickKey>,
     /// Every planned instant that ever had its task.
     pub(super) fired: BTreeMap<(ScheduleId, Timestamp), TaskId>,
+    /// The rule and the limit that a schedule had at the last look, and how often it had fired.
+    pub(super) counted: BTreeMap<ScheduleId, ((u32, Option<u32>), u32)>,
     /// Schedules whose runs were ever allowed to meet.
     pub(super) free: BTreeSet<ScheduleId>,
     /// The latest that the clock ever was.
@@ -43,14 +45,14 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
-        let store = Arc::new(CrashStore::default());
+    pub(super) async fn new(most_changes: usize) -> Self {
+        let store = Arc::new(CrashStore::taking(most_changes));
         let mut bench = Bench::over(Arc::clone(&store) as Arc<dyn crate::store::Store>, 3);
         bench.may_crash = true;
         let attempts = BTreeMap::new();
         let (runs, free) = (BTreeMap::new(), BTreeSet::new());
-        let fired = BTreeMap::new();
-        let world = Self { bench, store, attempts, runs, fired, free, latest: START };
+        let (fired, counted) = (BTreeMap::new(), BTreeMap::new());
+        let world = Self { bench, store, attempts, runs, fired, counted, free, latest: START };
         world.connect().await.unwrap();
         world
     }
@@ -165,7 +167,6 @@ impl World {
         };
         let policy = policies().swap_remove(policy);
         let allows = policy.overlap == Overlap::Allow;
-        // Large enough that one group takes several batches.
         let payload = vec![7; if allows { INLINE_PAYLOAD_MAX } else { 10 }];
         let spec = TaskSpec { app: String::new(), ..spec("sweep") };
         let new = NewSchedule { title: NAMES[which].to_owned(), spec, payload, rule, policy };

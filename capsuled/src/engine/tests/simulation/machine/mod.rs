@@ -22,6 +22,7 @@ use super::Stop;
 use super::steps::Told;
 use super::world::World;
 use crate::engine::NewTask;
+use crate::store::MAX_BATCH_CHANGES;
 
 /// The engine in its world, and a runtime to ask it from.
 struct Played {
@@ -39,7 +40,7 @@ impl StateMachineTest for Machine {
 
     fn init_test(_: &Model) -> Played {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let world = runtime.block_on(World::new()).unwrap();
+        let world = runtime.block_on(World::new(MAX_BATCH_CHANGES)).unwrap();
         Played { runtime, world, ids: Vec::new() }
     }
 
