@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::words::{Split, Work};
-use crate::commands::{admin, apps, change, chat, schedule, task};
+use crate::commands::{admin, apps, change, chat, schedule, task, web};
 
 /// Run background tasks that survive: submit, watch and steer them.
 #[derive(Debug, Parser)]
@@ -171,6 +171,8 @@ pub(crate) enum Verb {
     Why(task::why::WhyArgs),
     /// Show tasks in columns by status, live
     Board(task::board::BoardArgs),
+    /// Print a link that opens the board in a browser, good once and for ten minutes
+    Web(web::WebArgs),
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),
     /// Print every change of tasks and schedules as it is committed, one JSON object a line

@@ -12,6 +12,7 @@ pub(crate) mod patience;
 pub(crate) mod schedule;
 pub(crate) mod submit;
 pub(crate) mod task;
+pub(crate) mod web;
 
 use std::collections::BTreeSet;
 
@@ -173,6 +174,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Wait(args) => Box::pin(args.run(context)).await,
         Verb::Why(args) => Box::pin(args.run(context)).await,
         Verb::Board(args) => Box::pin(args.run(context)).await,
+        Verb::Web(args) => Box::pin(args.run(context)).await,
         Verb::Chat(args) => Box::pin(args.run(context)).await,
         Verb::Events(args) => Box::pin(args.run(context)).await,
         Verb::Cancel(args) => Box::pin(args.run(context)).await,

@@ -25,3 +25,4 @@ mod rounds;
 mod run;
 mod schedules;
 mod submit;
+mod web;

@@ -1,0 +1,5 @@
+//! The web board over a real socket: who gets in, what pages show, what forms do, what streams tell.
+
+mod entrance;
+mod live;
+mod pages;
