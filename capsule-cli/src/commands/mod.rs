@@ -26,7 +26,7 @@ use crate::error::{CliError, Exit};
 use crate::ui::{self, Ui};
 
 /// What every verb is given.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) globals: Globals,
     pub(crate) ui: Ui,

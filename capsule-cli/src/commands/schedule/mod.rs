@@ -3,7 +3,7 @@
 mod add;
 mod crontab;
 mod import;
-mod show;
+pub(crate) mod show;
 
 use capsule_proto::v1::{
     AuditScheduleRequest, ChangeScheduleReply, EndScheduleRequest, FireView, ListSchedulesRequest,

@@ -4,7 +4,7 @@ use capsule_proto::v1::{ListReply, ListRequest, TaskView};
 use clap::Args;
 use serde_json::json;
 
-use super::board;
+use super::watch;
 use crate::args::filter::FilterArgs;
 use crate::client::Client;
 use crate::commands::Context;
@@ -42,7 +42,7 @@ impl ListArgs {
         let filter = self.filter.message(context.app());
         if self.watch {
             let limit = self.limit.unwrap_or(20);
-            return board::watch_list(context, &client, filter, limit).await;
+            return watch::watch_list(context, &client, filter, limit).await;
         }
         let request =
             ListRequest { filter: Some(filter), count_only: self.count, ..ListRequest::default() };

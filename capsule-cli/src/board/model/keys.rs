@@ -1,0 +1,204 @@
+//! The keys: one table for what they do, the foot of the screen, its help and the documents.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::deed::Verb;
+use super::table::Kind;
+
+/// What a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Quit,
+    Suspend,
+    Help,
+    Back,
+    Left,
+    Right,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    First,
+    Last,
+    Open,
+    Swap,
+    Tab(usize),
+    Follow,
+    Wrap,
+    Filter,
+    Sheet,
+    Board,
+    Table(Kind),
+    Do(Verb),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) keys: &'static [Key],
+    /// As it is shown.
+    pub(crate) shown: &'static str,
+    pub(crate) action: Action,
+    pub(crate) text: &'static str,
+    /// A word for it in the foot of the screen; empty = it is not there.
+    pub(crate) short: &'static str,
+}
+
+/// A key as terminals tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    Char(char),
+    Ctrl(char),
+    Code(KeyCode),
+}
+
+impl Key {
+    fn is(self, event: KeyEvent) -> bool {
+        let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
+        match self {
+            Self::Char(character) => !ctrl && event.code == KeyCode::Char(character),
+            Self::Ctrl(character) => ctrl && event.code == KeyCode::Char(character),
+            Self::Code(code) => event.code == code,
+        }
+    }
+}
+
+const fn binding(
+    keys: &'static [Key],
+    shown: &'static str,
+    action: Action,
+    (short, text): (&'static str, &'static str),
+) -> Binding {
+    Binding { keys, shown, action, text, short }
+}
+
+use Key::{Char, Code, Ctrl};
+
+/// All keys, in the order of the help.
+pub(crate) const KEYS: [Binding; 32] = [
+    binding(&[Code(KeyCode::Left), Char('h')], "← h", Action::Left, ("", "column to the left")),
+    binding(&[Code(KeyCode::Right), Char('l')], "→ l", Action::Right, ("", "column to the right")),
+    binding(&[Code(KeyCode::Up), Char('k')], "↑ k", Action::Up, ("", "card above; scroll up")),
+    binding(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        Action::Down,
+        ("", "card below; scroll down"),
+    ),
+    binding(&[Code(KeyCode::PageUp), Ctrl('b')], "PgUp", Action::PageUp, ("", "a page up")),
+    binding(&[Code(KeyCode::PageDown), Ctrl('f')], "PgDn", Action::PageDown, ("", "a page down")),
+    binding(
+        &[Char('g'), Code(KeyCode::Home)],
+        "g Home",
+        Action::First,
+        ("", "the newest card, and stay with the newest; the beginning"),
+    ),
+    binding(
+        &[Char('G'), Code(KeyCode::End)],
+        "G End",
+        Action::Last,
+        ("", "the oldest card; the end"),
+    ),
+    binding(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        Action::Open,
+        ("open", "open the task; again: whole screen"),
+    ),
+    binding(
+        &[Code(KeyCode::Esc)],
+        "Esc",
+        Action::Back,
+        ("back", "close what is open; drop the filter"),
+    ),
+    binding(
+        &[Code(KeyCode::Tab)],
+        "Tab",
+        Action::Swap,
+        ("", "between the columns and the open task"),
+    ),
+    binding(&[Char('1')], "1", Action::Tab(0), ("", "log of the open task, live")),
+    binding(&[Char('2')], "2", Action::Tab(1), ("", "payload")),
+    binding(&[Char('3')], "3", Action::Tab(2), ("", "attempts and what they used")),
+    binding(&[Char('4')], "4", Action::Tab(3), ("", "timeline")),
+    binding(&[Char('5')], "5", Action::Tab(4), ("", "error")),
+    binding(&[Char('6')], "6", Action::Tab(5), ("", "result")),
+    binding(&[Char('7')], "7", Action::Tab(6), ("", "why it waits")),
+    binding(&[Char('f')], "f", Action::Follow, ("", "follow the end of the log, or not")),
+    binding(&[Char('w')], "w", Action::Wrap, ("", "wrap long lines, or cut them")),
+    binding(
+        &[Char('/')],
+        "/",
+        Action::Filter,
+        ("filter", "filter: task:sync* owner:acme state:failed age:<1h \"text\""),
+    ),
+    binding(&[Char('v')], "v", Action::Sheet, ("", "the next board of the app")),
+    binding(&[Char('b')], "b", Action::Board, ("", "the board")),
+    binding(&[Char('S')], "S", Action::Table(Kind::Schedules), ("", "schedules")),
+    binding(&[Char('Q')], "Q", Action::Table(Kind::Queues), ("", "queues")),
+    binding(&[Char('L')], "L", Action::Table(Kind::Locks), ("", "locks")),
+    binding(&[Char('A')], "A", Action::Table(Kind::Apps), ("", "apps")),
+    binding(
+        &[Char('C')],
+        "C",
+        Action::Do(Verb::Cancel),
+        ("cancel", "cancel the task; C again: kill it at once"),
+    ),
+    binding(&[Char('R')], "R", Action::Do(Verb::Retry), ("retry", "retry the task")),
+    binding(&[Char('H')], "H", Action::Do(Verb::Hold), ("", "hold the task back, or let it go")),
+    binding(&[Char('p')], "p", Action::Do(Verb::Promote), ("", "start it as soon as possible")),
+    binding(
+        &[Char('P')],
+        "P",
+        Action::Do(Verb::Pause),
+        ("", "pause or resume the task's queue, or the selected queue or schedule"),
+    ),
+];
+
+/// Those that are always there.
+pub(crate) const ALWAYS: [Binding; 3] = [
+    binding(&[Char('?')], "?", Action::Help, ("help", "this help")),
+    binding(&[Ctrl('z')], "Ctrl-Z", Action::Suspend, ("", "back to the shell; fg comes back")),
+    binding(
+        &[Char('q'), Ctrl('c')],
+        "q Ctrl-C",
+        Action::Quit,
+        ("quit", "leave the board; the tasks go on"),
+    ),
+];
+
+/// All rows of the table.
+pub(crate) fn all() -> impl Iterator<Item = &'static Binding> {
+    KEYS.iter().chain(&ALWAYS)
+}
+
+/// What a key does.
+pub(crate) fn action(event: KeyEvent) -> Option<Action> {
+    all().find(|row| row.keys.iter().any(|key| key.is(event))).map(|row| row.action)
+}
+
+/// The table as Markdown.
+#[cfg(test)]
+pub(crate) fn markdown() -> String {
+    let mut text = "| key | does |\n|---|---|\n".to_owned();
+    for row in all() {
+        text.push_str(&format!("| `{}` | {} |\n", row.shown, row.text));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_does_two_things() {
+        let mut seen = Vec::new();
+        for row in all() {
+            for key in row.keys {
+                assert!(!seen.contains(key), "{key:?}");
+                seen.push(*key);
+            }
+        }
+    }
+}
