@@ -189,7 +189,8 @@ enum End {
 
 impl Running {
     async fn until_ended(self, listeners: Listeners) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, registry, stock, api, visitors, quit, ending } = self;
+        let Self { engine, thread, dispatcher, registry, stock, api, visitors, quit, ending } =
+            self;
         let hosts = HostParts {
             listener: listeners.hosts,
             registry,

@@ -89,7 +89,13 @@ impl Browser {
     ///
     /// # Panics
     /// Nothing answers, or what answers is no HTTP.
-    pub fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut reader = self.send(method, path, headers, body);
         let (code, headers) = head(&mut reader, &mut self.cookies);
         let mut bytes = Vec::new();
@@ -108,7 +114,8 @@ impl Browser {
     /// # Panics
     /// It is refused.
     pub fn stream(&mut self, path: &str, seen: Option<&str>) -> Events {
-        let seen: Vec<(&str, &str)> = seen.map(|seen| ("Last-Event-ID", seen)).into_iter().collect();
+        let seen: Vec<(&str, &str)> =
+            seen.map(|seen| ("Last-Event-ID", seen)).into_iter().collect();
         let mut reader = self.send("GET", path, &seen, "");
         let (code, headers) = head(&mut reader, &mut self.cookies);
         assert_eq!(code, 200);
@@ -147,9 +154,8 @@ impl Browser {
 
 /// Fields as a form sends them.
 pub fn form(fields: &[(&str, &str)]) -> String {
-    let coded = |text: &str| -> String {
-        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-    };
+    let coded =
+        |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", coded(name), coded(value))).collect();
     pairs.join("&")
@@ -214,10 +220,7 @@ impl Events {
                 let field = |name: &str| -> Vec<&str> {
                     event.lines().filter_map(|line| line.strip_prefix(name)).collect()
                 };
-                let event = Event {
-                    id: field("id: ").concat(),
-                    data: field("data: ").join("\n"),
-                };
+                let event = Event { id: field("id: ").concat(), data: field("data: ").join("\n") };
                 self.text = rest.to_owned();
                 return Some(event);
             }

@@ -9,9 +9,11 @@ use crate::error::{CliError, Exit};
 
 /// Print a link that opens the board in a browser, good once and for ten minutes
 #[derive(Debug, Args)]
-#[command(after_help = "The board is served on this machine only, from the first `capsule web` on.\n\
+#[command(
+    after_help = "The board is served on this machine only, from the first `capsule web` on.\n\
                   From another machine: ssh -L 7788:127.0.0.1:7788 HOST, then the link as it is.\n\n\
-                  Examples:\n  capsule web\n  xdg-open \"$(capsule web)\"")]
+                  Examples:\n  capsule web\n  xdg-open \"$(capsule web)\""
+)]
 pub(crate) struct WebArgs {}
 
 impl WebArgs {

@@ -172,10 +172,12 @@ impl From<WebError> for Refused {
     fn from(error: WebError) -> Self {
         let message = error.to_string();
         match error {
-            WebError::Off => Self::precondition("web_off", message)
-                .hint("capsuled run --web 127.0.0.1:7788"),
-            WebError::Listen { .. } => Self::precondition("web_listen", message)
-                .hint("capsuled run --web 127.0.0.1:0"),
+            WebError::Off => {
+                Self::precondition("web_off", message).hint("capsuled run --web 127.0.0.1:7788")
+            }
+            WebError::Listen { .. } => {
+                Self::precondition("web_listen", message).hint("capsuled run --web 127.0.0.1:0")
+            }
             WebError::Ending => Self::new(Code::Unavailable, "unavailable", message, 3),
             WebError::Random => Self::new(Code::Internal, "internal", message, 1),
         }

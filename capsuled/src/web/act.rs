@@ -71,7 +71,11 @@ pub(super) async fn on_task(
     let unknown = || Refusal::new(StatusCode::NOT_FOUND, format!("nothing is called {word:?}"));
     let verb = verb(&word).ok_or_else(unknown)?;
     let targets = Some(v1::Targets { ids: vec![id.clone()], ..v1::Targets::default() });
-    let hold = |hold| v1::EditRequest { targets: targets.clone(), hold: Some(hold), ..v1::EditRequest::default() };
+    let hold = |hold| v1::EditRequest {
+        targets: targets.clone(),
+        hold: Some(hold),
+        ..v1::EditRequest::default()
+    };
     let reply = match verb.word {
         "cancel" => {
             let grace_ms = (fields.get("at-once") == "yes").then_some(0);
@@ -114,12 +118,16 @@ pub(super) async fn theme(
         "dark" => "dark",
         _ => "system",
     };
-    let cookie = format!("capsule-theme={theme}; Path=/; HttpOnly; SameSite=Strict; Max-Age={YEAR}");
+    let cookie =
+        format!("capsule-theme={theme}; Path=/; HttpOnly; SameSite=Strict; Max-Age={YEAR}");
     let cookie = HeaderValue::try_from(cookie).map_err(|_| Refusal::internal())?;
     // Back to the page that it was chosen on; only its path, so never to another site.
     let referer = headers.get("referer").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let path = referer.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-    let back = path.map_or_else(|| "/".to_owned(), |(_, path)| format!("/{}", path.trim_start_matches(['/', '\\'])));
+    let back = path.map_or_else(
+        || "/".to_owned(),
+        |(_, path)| format!("/{}", path.trim_start_matches(['/', '\\'])),
+    );
     let mut response = Redirect::to(&back).into_response();
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)

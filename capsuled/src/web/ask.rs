@@ -3,7 +3,10 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use capsule_core::time::Timestamp;
+use capsule_proto::query;
 use capsule_proto::v1::apps_server::Apps;
+use capsule_proto::v1::daemon_server::Daemon;
+use capsule_proto::v1::schedules_server::Schedules;
 use capsule_proto::v1::tasks_server::Tasks;
 use capsule_proto::v1::{self, ErrorDetail};
 use prost::Message as _;
@@ -29,6 +32,26 @@ impl Refusal {
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
+    }
+
+    /// In a sentence.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Something was typed that makes no sense.
+    pub(super) fn of_a_form(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// What a browser is told.
+    pub(super) fn code(&self) -> StatusCode {
+        self.code
+    }
+
+    /// What was typed makes no sense: it is said beside it.
+    pub(super) fn is_of_a_form(&self) -> bool {
+        self.code == StatusCode::BAD_REQUEST
     }
 
     /// A page that cannot be made.
@@ -72,6 +95,8 @@ impl IntoResponse for Refusal {
     }
 }
 
+pub(super) type WatchStream = <crate::rpc::Api as Tasks>::WatchStream;
+type TailStream = <crate::rpc::Api as Tasks>::TailStream;
 type Answer<T> = Result<T, Refusal>;
 
 impl Site {
@@ -79,9 +104,14 @@ impl Site {
         self.api.engine.now()
     }
 
-    /// The number of the last change there is.
-    pub(super) fn latest(&self) -> u64 {
-        self.api.engine.feed().latest().0
+    /// What the words of the filter language ask for.
+    pub(super) fn filter(&self, words: &str) -> Answer<v1::Filter> {
+        query::parse(words, self.now().0).map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))
+    }
+
+    /// What stands in the windows of a board, and again after each change.
+    pub(super) async fn watch(&self, request: v1::WatchRequest) -> Answer<WatchStream> {
+        Ok(Tasks::watch(&self.api, own(request)).await?.into_inner())
     }
 
     pub(super) async fn list(&self, request: v1::ListRequest) -> Answer<v1::ListReply> {
@@ -122,11 +152,81 @@ impl Site {
         Ok(Apps::pages(&self.api, own(request)).await?.into_inner())
     }
 
+    pub(super) async fn app(&self, app: &str) -> Answer<v1::ShowAppReply> {
+        let request = v1::ShowAppRequest { app: app.to_owned() };
+        Ok(Apps::show_app(&self.api, own(request)).await?.into_inner())
+    }
+
+    /// What can be submitted: of all apps, or of one; all tasks, or one.
+    pub(super) async fn definitions(&self, app: &str, name: &str) -> Answer<Vec<v1::Definition>> {
+        let request = v1::DefinitionsRequest { app: app.to_owned(), name: name.to_owned() };
+        Ok(Apps::definitions(&self.api, own(request)).await?.into_inner().definitions)
+    }
+
+    pub(super) async fn submit(&self, request: v1::SubmitRequest) -> Answer<v1::SubmitReply> {
+        Ok(Tasks::submit(&self.api, own(request)).await?.into_inner())
+    }
+
+    pub(super) async fn queues(&self) -> Answer<Vec<v1::QueueView>> {
+        let request = own(v1::ListQueuesRequest {});
+        Ok(Daemon::list_queues(&self.api, request).await?.into_inner().queues)
+    }
+
+    pub(super) async fn set_queue(&self, request: v1::SetQueueRequest) -> Answer<v1::QueueView> {
+        Ok(Daemon::set_queue(&self.api, own(request)).await?.into_inner())
+    }
+
+    pub(super) async fn locks(&self) -> Answer<Vec<v1::LockView>> {
+        let request = own(v1::ListLocksRequest::default());
+        Ok(Daemon::list_locks(&self.api, request).await?.into_inner().locks)
+    }
+
+    pub(super) async fn schedules(&self) -> Answer<Vec<v1::ScheduleView>> {
+        let request = own(v1::ListSchedulesRequest::default());
+        Ok(Schedules::list_schedules(&self.api, request).await?.into_inner().schedules)
+    }
+
+    pub(super) async fn fires_of(&self, id: u64, limit: u32) -> Answer<v1::ScheduleHistoryReply> {
+        let (schedule, app) = (id.to_string(), String::new());
+        let request = own(v1::ScheduleHistoryRequest { schedule, app, limit });
+        Ok(Schedules::schedule_history(&self.api, request).await?.into_inner())
+    }
+
+    pub(super) async fn next_fires(&self, id: u64, count: u32) -> Answer<v1::NextFiresReply> {
+        let (schedule, app) = (id.to_string(), String::new());
+        let request = own(v1::NextFiresRequest { schedule, app, count });
+        Ok(Schedules::next_fires(&self.api, request).await?.into_inner())
+    }
+
+    pub(super) async fn trigger(&self, id: u64) -> Answer<v1::TriggerScheduleReply> {
+        let (schedule, app) = (id.to_string(), String::new());
+        let request = own(v1::TriggerScheduleRequest { schedule, app });
+        Ok(Schedules::trigger_schedule(&self.api, request).await?.into_inner())
+    }
+
+    /// Pauses or resumes a schedule, or passes its next fire over.
+    pub(super) async fn change_schedule(&self, id: u64, verb: &str) -> Answer<()> {
+        let (schedule, app) = (id.to_string(), String::new());
+        match verb {
+            "pause" => {
+                let note = "from the web board".to_owned();
+                let request = own(v1::PauseScheduleRequest { schedule, app, note });
+                Schedules::pause_schedule(&self.api, request).await?;
+            }
+            "resume" => {
+                let request = own(v1::ResumeScheduleRequest { schedule, app });
+                Schedules::resume_schedule(&self.api, request).await?;
+            }
+            _ => {
+                let request = own(v1::SkipNextFireRequest { schedule, app });
+                Schedules::skip_next_fire(&self.api, request).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The log of a task from a cursor, or its last lines; with `follow` it grows.
-    pub(super) async fn tail(
-        &self,
-        request: v1::TailRequest,
-    ) -> Answer<<crate::rpc::Api as Tasks>::TailStream> {
+    pub(super) async fn tail(&self, request: v1::TailRequest) -> Answer<TailStream> {
         Ok(Tasks::tail(&self.api, own(request)).await?.into_inner())
     }
 }

@@ -22,7 +22,8 @@ struct Asset {
 
 static ALL: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let asset = |kind: &'static str, end: &str, mime, bytes: &'static [u8]| {
-        let digest: String = Sha256::digest(bytes).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let digest: String =
+            Sha256::digest(bytes).iter().take(8).map(|b| format!("{b:02x}")).collect();
         Asset { kind, name: format!("{kind}-{digest}.{end}"), mime, bytes }
     };
     vec![

@@ -148,9 +148,7 @@ fn comes_from_here(headers: &HeaderMap, host: &str, changes: bool) -> bool {
         only(headers, &HeaderName::from_static(name)) == Some(value)
     };
     let opens = is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
-    whole
-        && own_origin
-        && site.is_none_or(|site| site == "same-origin" || site == "none" || opens)
+    whole && own_origin && site.is_none_or(|site| site == "same-origin" || site == "none" || opens)
 }
 
 /// The value of a header that stands there once.
@@ -176,11 +174,8 @@ pub(super) async fn enter(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let ahead = headers.contains_key("sec-purpose") || headers.contains_key("purpose");
-    let secret = if method == Method::GET && !ahead {
-        site.entrance.enter(&link, site.now())
-    } else {
-        None
-    };
+    let secret =
+        if method == Method::GET && !ahead { site.entrance.enter(&link, site.now()) } else { None };
     let Some(secret) = secret else {
         let text = "this link is not good, or not any more; each is good once, for ten minutes";
         return Err(Refusal::new(StatusCode::FORBIDDEN, text).hint("capsule web"));

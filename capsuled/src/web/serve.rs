@@ -48,6 +48,14 @@ fn routes(site: Site) -> Router {
         .route("/leave", post(guard::leave))
         .route("/theme", post(act::theme))
         .route("/assets/{name}", get(assets::send))
+        .route("/tasks", get(pages::list::show))
+        .route("/submit", get(pages::submit::show).post(pages::submit::submit))
+        .route("/schedules", get(pages::schedules::show))
+        .route("/schedules/{id}", get(pages::schedules::one).post(pages::schedules::change))
+        .route("/queues", get(pages::queues::show).post(pages::queues::change))
+        .route("/locks", get(pages::queues::locks))
+        .route("/apps", get(pages::apps::show))
+        .route("/apps/{name}", get(pages::apps::one))
         .route("/tasks/{id}", get(pages::task::show))
         .route("/tasks/{id}/{verb}", get(pages::task::confirm).post(act::on_task))
         .route("/live/board", get(live::board))
@@ -99,7 +107,8 @@ async fn listen(entrance: &Entrance) -> Result<(Porch, Served), WebError> {
         }
         WebAt::Address(wanted) => {
             let former = entrance.former_address().and_then(|text| text.parse().ok());
-            let former = former.filter(|former: &SocketAddr| plan.any_port && former.ip() == wanted.ip());
+            let former =
+                former.filter(|former: &SocketAddr| plan.any_port && former.ip() == wanted.ip());
             let any = plan.any_port.then(|| SocketAddr::new(wanted.ip(), 0));
             let bound = bind([former, Some(*wanted), any].into_iter().flatten()).await;
             let listener = bound.map_err(|error| failed(wanted, &error))?;

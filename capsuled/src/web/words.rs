@@ -112,10 +112,8 @@ pub(super) struct Moment {
 
 /// An instant, told from another.
 pub(super) fn moment(at_us: i64, now_us: i64) -> Moment {
-    let iso = jiff::Timestamp::from_microsecond(at_us).map_or_else(
-        |_| String::new(),
-        |at| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
-    );
+    let iso = jiff::Timestamp::from_microsecond(at_us)
+        .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
     let span = span(at_us.abs_diff(now_us) / 1000);
     let told = if at_us > now_us { format!("in {span}") } else { format!("{span} ago") };
     Moment { iso, told }
@@ -142,7 +140,11 @@ pub(super) fn bytes(count: u64) -> String {
     let unit = units.get(at).copied().unwrap_or("B");
     let whole = count >> (10 * at);
     let tenth = ((u128::from(count) * 10) >> (10 * at)) % 10;
-    if at == 0 || whole >= 10 { format!("{whole} {unit}") } else { format!("{whole}.{tenth} {unit}") }
+    if at == 0 || whole >= 10 {
+        format!("{whole} {unit}")
+    } else {
+        format!("{whole}.{tenth} {unit}")
+    }
 }
 
 /// A count with its thousands apart.
@@ -181,8 +183,14 @@ mod tests {
     fn spans_and_sizes_are_short() {
         let told = |ms| span(ms);
         assert_eq!([told(0), told(999), told(4100), told(59_999)], ["0ms", "999ms", "4.1s", "59s"]);
-        assert_eq!([told(72_000), told(11_100_000), told(187_200_000)], ["1m 12s", "3h 5m", "2d 4h"]);
-        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(10 << 20)], ["0 B", "1023 B", "1.5 KiB", "10 MiB"]);
+        assert_eq!(
+            [told(72_000), told(11_100_000), told(187_200_000)],
+            ["1m 12s", "3h 5m", "2d 4h"]
+        );
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1536), bytes(10 << 20)],
+            ["0 B", "1023 B", "1.5 KiB", "10 MiB"]
+        );
         assert_eq!(bytes(u64::MAX), "16777215 TiB");
         assert_eq!([count(1), count(999), count(1203)], ["1", "999", "1\u{202f}203"]);
         assert_eq!(moment(0, 5_000_000).told, "5.0s ago");

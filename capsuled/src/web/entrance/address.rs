@@ -48,7 +48,9 @@ impl FromStr for WebAt {
             None => text.to_owned(),
         };
         address.parse().map(Self::Address).map_err(|_| {
-            format!("{text:?} is none of an address as 127.0.0.1:7788, the path of a socket and off")
+            format!(
+                "{text:?} is none of an address as 127.0.0.1:7788, the path of a socket and off"
+            )
         })
     }
 }

@@ -8,17 +8,15 @@ use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant};
+use tokio_stream::{StreamExt as _, StreamMap};
 
-use super::{GAP, Gone, Page, part, seen};
+use super::{Gone, Page, part, seen};
 use crate::web::Site;
-use crate::web::ask::Refusal;
+use crate::web::ask::{Refusal, WatchStream};
 use crate::web::guard::Visitor;
-use crate::web::pages::board::{self, Asked, Board, Boards, Column, Plan};
+use crate::web::pages::board::{self, Asked, Board, Boards, Column, Picture, Plan};
 
-/// A stream rests this many times as long as a message took to make: it never takes more than a
-/// twentieth of the daemon's time.
-const REST: u32 = 20;
 /// How often who cannot see the board is told of it, at the most.
 const SUMMARY: Duration = Duration::from_secs(10);
 
@@ -30,62 +28,78 @@ pub(in crate::web) async fn board(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let plans = board::plans(&site, &asked).await?;
+    let mut streams = StreamMap::new();
+    for (at, plan) in plans.iter().enumerate() {
+        streams.insert(at, site.watch(plan.watch()).await?);
+    }
     let seen = seen(&headers).and_then(|id| id.parse().ok()).or(asked.seen);
     let (page, response) = Page::open();
-    let live = Live { site, asked, mark: visitor.mark, plans, page };
+    let pictures = vec![Picture::default(); plans.len()];
+    let live = Live { site, mark: visitor.mark, plans, pictures, page };
     tokio::spawn(async move {
         let ending = live.site.api.ending.clone();
-        ending.run_until_cancelled(live.run(seen)).await;
+        ending.run_until_cancelled(live.run(streams, seen)).await;
     });
     Ok(response)
 }
 
 struct Live {
     site: Site,
-    asked: Asked,
     mark: String,
     plans: Vec<Plan>,
+    pictures: Vec<Picture>,
     page: Page,
 }
 
 impl Live {
-    async fn run(mut self, seen: Option<u64>) -> Result<(), Gone> {
-        let mut cursor = self.site.api.engine.feed().cursor();
-        let mut latest = self.site.latest();
-        let mut boards = self.load().await?;
-        if seen != Some(latest) {
-            self.page.say(latest.to_string(), &all(&boards)).await?;
+    /// Tells what changes until the page is gone; the watch says when, and not too often.
+    async fn run(
+        mut self,
+        mut streams: StreamMap<usize, WatchStream>,
+        seen: Option<u64>,
+    ) -> Result<(), Gone> {
+        let mut whole = HashSet::new();
+        while whole.len() < self.plans.len() {
+            whole.insert(self.next(&mut streams).await?);
+        }
+        let mut boards = self.draw();
+        let now = board::seen(&self.pictures);
+        if seen != Some(now) {
+            self.page.say(now.to_string(), &all(&boards)).await?;
         }
         let mut summary = Instant::now();
         loop {
-            let feed = self.site.api.engine.feed();
-            tokio::select! {
-                news = feed.next(&mut cursor) => if news.is_err() {
-                    cursor = self.site.api.engine.feed().cursor();
-                },
-                () = self.page.gone() => return Err(Gone),
-            }
-            let began = Instant::now();
-            latest = self.site.latest();
-            let now = self.load().await?;
+            self.next(&mut streams).await?;
+            let now = self.draw();
             let mut markup = changes(&boards, &now);
             boards = now;
-            if !markup.is_empty() && summary.elapsed() >= SUMMARY {
+            if markup.is_empty() {
+                continue;
+            }
+            if summary.elapsed() >= SUMMARY {
                 summary = Instant::now();
                 markup.push_str(&part("summary", "textContent", &board::summary(&boards)));
             }
-            let rest = GAP.max(began.elapsed() * REST);
-            if !markup.is_empty() {
-                self.page.say(latest.to_string(), &markup).await?;
-            }
-            sleep(rest).await;
+            self.page.say(board::seen(&self.pictures).to_string(), &markup).await?;
         }
     }
 
-    /// What stands on the page now; a deploy may have changed what it asks for.
-    async fn load(&mut self) -> Result<Vec<Board>, Gone> {
-        self.plans = board::plans(&self.site, &self.asked).await.map_err(|_| Gone)?;
-        board::load(&self.site, &self.plans, &self.mark).await.map_err(|_| Gone)
+    /// Waits until a picture is whole again, and says which.
+    async fn next(&mut self, streams: &mut StreamMap<usize, WatchStream>) -> Result<usize, Gone> {
+        loop {
+            let (at, told) = tokio::select! {
+                told = streams.next() => told.ok_or(Gone)?,
+                () = self.page.gone() => return Err(Gone),
+            };
+            let told = told.map_err(|_| Gone)?;
+            if self.pictures.get_mut(at).is_some_and(|picture| picture.take(told)) {
+                return Ok(at);
+            }
+        }
+    }
+
+    fn draw(&self) -> Vec<Board> {
+        board::draw(&self.plans, &self.pictures, &self.mark, self.site.now().0)
     }
 }
 
@@ -97,8 +111,7 @@ fn all(boards: &[Board]) -> String {
 
 /// What makes of a page that shows `old` one that shows `new`.
 fn changes(old: &[Board], new: &[Board]) -> String {
-    let alike = old.len() == new.len()
-        && old.iter().zip(new).all(|(old, new)| old.is_like(new));
+    let alike = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is_like(new));
     if !alike {
         return all(new);
     }
@@ -187,7 +200,8 @@ mod tests {
         assert_eq!(parts(&[(2, 1), (1, 1)], &[(2, 5), (1, 1)]), ["b0-2 outerMorph b0-2"]);
         assert_eq!(parts(&[], &[(2, 1), (1, 1)]), ["b0c0 afterbegin b0-2 b0-1"]);
         assert_eq!(parts(&[(2, 1), (1, 1)], &[(1, 1)]), ["b0-2 delete"]);
-        let told = parts(&[(9, 1), (5, 1), (3, 1)], &[(10, 1), (9, 1), (7, 1), (6, 1), (3, 1), (2, 1)]);
+        let told =
+            parts(&[(9, 1), (5, 1), (3, 1)], &[(10, 1), (9, 1), (7, 1), (6, 1), (3, 1), (2, 1)]);
         let wanted = [
             "b0-5 delete",
             "b0c0 afterbegin b0-10",

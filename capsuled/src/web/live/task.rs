@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use capsule_core::id::TaskId;
 use capsule_proto::v1::{TailEvent, TailRequest, tail_event};
-use tokio::time::{sleep, timeout_at, Instant};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
 use super::{GAP, Gone, Page, part, seen};

@@ -44,7 +44,8 @@ pub(in crate::web) struct Progress {
 pub(in crate::web) fn progress(task: &TaskView) -> Option<Progress> {
     let told = task.progress.as_ref()?;
     let total = told.total.filter(|total| total.is_finite() && *total > 0.0);
-    let done = if told.done.is_finite() { told.done.clamp(0.0, total.unwrap_or(f64::MAX)) } else { 0.0 };
+    let done =
+        if told.done.is_finite() { told.done.clamp(0.0, total.unwrap_or(f64::MAX)) } else { 0.0 };
     let number = match total {
         Some(total) => format!("{:.0} %", 100.0 * done / total),
         None => format!("{done}"),

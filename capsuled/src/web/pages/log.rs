@@ -60,7 +60,10 @@ impl Text {
         let mut pieces = Vec::new();
         if chunk.pruned {
             let was = crate::web::words::bytes(chunk.gap);
-            pieces.push(Piece::note(format!("the log of attempt {} ({was}) is not kept any more\n", chunk.attempt)));
+            pieces.push(Piece::note(format!(
+                "the log of attempt {} ({was}) is not kept any more\n",
+                chunk.attempt
+            )));
         } else if chunk.gap > 0 {
             let gap = crate::web::words::bytes(chunk.gap);
             pieces.push(Piece::note(format!("… {gap} are not kept …\n")));
@@ -144,7 +147,8 @@ mod tests {
         let mut text = Text::default();
         let mut all = String::new();
         for data in chunks {
-            let chunk = LogChunk { stream: "out".to_owned(), data: data.to_vec(), ..LogChunk::default() };
+            let chunk =
+                LogChunk { stream: "out".to_owned(), data: data.to_vec(), ..LogChunk::default() };
             text.pieces(&chunk).iter().for_each(|piece| all.push_str(&piece.text));
         }
         all
@@ -166,7 +170,12 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_is_said() {
-        let chunk = LogChunk { gap: 2048, stream: "err".to_owned(), data: b"x".to_vec(), ..LogChunk::default() };
+        let chunk = LogChunk {
+            gap: 2048,
+            stream: "err".to_owned(),
+            data: b"x".to_vec(),
+            ..LogChunk::default()
+        };
         let pieces = Text::default().pieces(&chunk);
         assert_eq!(pieces[0], Piece::note("… 2.0 KiB are not kept …\n"));
         assert_eq!(pieces[1].text, "x");

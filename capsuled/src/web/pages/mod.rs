@@ -1,8 +1,13 @@
 //! Pages: each asks, makes rows of what it is told, and fills a template.
 
+pub(super) mod apps;
 pub(super) mod board;
 pub(super) mod card;
+pub(super) mod list;
 pub(super) mod log;
+pub(super) mod queues;
+pub(super) mod schedules;
+pub(super) mod submit;
 pub(super) mod task;
 
 use askama::Template;
@@ -14,7 +19,14 @@ use super::guard::Visitor;
 use super::{Site, assets};
 
 /// Places besides boards: key, name, address.
-const PLACES: [(&str, &str, &str); 0] = [];
+const PLACES: [(&str, &str, &str); 6] = [
+    ("tasks", "Tasks", "/tasks"),
+    ("schedules", "Schedules", "/schedules"),
+    ("queues", "Queues", "/queues"),
+    ("locks", "Locks", "/locks"),
+    ("apps", "Apps", "/apps"),
+    ("submit", "Submit", "/submit"),
+];
 
 /// Fills a template.
 pub(super) fn html(template: &impl Template) -> Result<Response, Refusal> {
@@ -90,7 +102,7 @@ async fn boards(site: &Site) -> Result<Vec<Place>, Refusal> {
             let icon = super::words::line(&page.icon);
             let name = super::words::line(&page.name);
             let named = if icon.chars().count() <= 2 { format!("{icon} {name}") } else { name };
-            let href = format!("/?{}", query(&[("app", &app.name), ("page", &page.name)]));
+            let href = format!("/?{}", address(&[("app", &app.name), ("page", &page.name)]));
             places.push(Place { name: named.trim().to_owned(), href, current: false });
         }
     }
@@ -98,7 +110,7 @@ async fn boards(site: &Site) -> Result<Vec<Place>, Refusal> {
 }
 
 /// Names and values as the part of an address behind `?`; those without a value are left out.
-pub(super) fn query(pairs: &[(&str, &str)]) -> String {
+pub(super) fn address(pairs: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
         if !text.is_empty() {
@@ -155,6 +167,6 @@ mod tests {
     #[test]
     fn addresses_keep_what_is_typed_apart() {
         let pairs = [("app", "a&b=c"), ("page", ""), ("q", "ü \"x\" +")];
-        assert_eq!(query(&pairs), "app=a%26b%3Dc&q=%C3%BC%20%22x%22%20%2B");
+        assert_eq!(address(&pairs), "app=a%26b%3Dc&q=%C3%BC%20%22x%22%20%2B");
     }
 }

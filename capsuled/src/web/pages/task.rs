@@ -9,7 +9,7 @@ use tokio_stream::StreamExt as _;
 
 use super::card::{Progress, progress};
 use super::log::{Piece, Text};
-use super::{Page, html, query};
+use super::{Page, address, html};
 use crate::web::ask::Refusal;
 use crate::web::guard::Visitor;
 use crate::web::words::{self, Moment};
@@ -88,7 +88,7 @@ pub(in crate::web) async fn show(
     let mut page = Page::new(&site, &visitor, "tasks", format!("{} {title}", task.id)).await?;
     let seen = task.seq.to_string();
     let pairs = [("seen", seen.as_str()), ("after", log.cursor.as_str())];
-    page.live = format!("/live/tasks/{}?{}", task.id, query(&pairs));
+    page.live = format!("/live/tasks/{}?{}", task.id, address(&pairs));
     let state = state(&shown, &visitor.mark, site.now().0);
     html(&TaskPage { page, id: task.id, state, log: log.pieces, cut: log.cut })
 }
@@ -99,9 +99,9 @@ pub(in crate::web) async fn confirm(
     Extension(visitor): Extension<Visitor>,
     Path((id, verb)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let verb = act::verb(&verb).filter(|verb| verb.asks).ok_or_else(|| {
-        Refusal::new(axum::http::StatusCode::NOT_FOUND, "there is no such page")
-    })?;
+    let verb = act::verb(&verb)
+        .filter(|verb| verb.asks)
+        .ok_or_else(|| Refusal::new(axum::http::StatusCode::NOT_FOUND, "there is no such page"))?;
     let task = site.show(&id).await?.task.unwrap_or_default();
     let title = words::title(&task);
     let heading = format!("{} task {}?", verb.label, task.id);
@@ -174,7 +174,8 @@ fn bounded(text: &str) -> String {
 }
 
 fn rows(task: &v1::TaskView) -> Vec<(&'static str, String)> {
-    let labels: Vec<String> = task.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> =
+        task.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let app = match task.revision {
         0 => task.app.clone(),
         revision => format!("{}@r{revision}", task.app),
@@ -202,7 +203,11 @@ fn attempt(view: &AttemptView, now: i64) -> Attempt {
     let cpu = receipt.cpu_user_us.zip(receipt.cpu_system_us).map(|(user, system)| user + system);
     Attempt {
         number: view.number,
-        verdict: if view.verdict.is_empty() { "runs".to_owned() } else { words::line(&view.verdict) },
+        verdict: if view.verdict.is_empty() {
+            "runs".to_owned()
+        } else {
+            words::line(&view.verdict)
+        },
         reason: words::line(&view.reason),
         started: view.started_us.map(|at| words::moment(at, now)),
         took: receipt.wall_us.map(|us| words::span(us / 1000)).unwrap_or_default(),

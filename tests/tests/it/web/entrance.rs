@@ -1,7 +1,7 @@
 //! Who gets in, and who does not.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use capsule_tests::web::{Browser, form};
 use capsule_tests::{Home, processes};
@@ -14,7 +14,10 @@ fn nothing_listens_until_somebody_asks() {
     let sockets = || {
         let shown = std::fs::read_to_string(format!("/proc/{}/net/tcp", daemon.pid())).unwrap();
         let inodes = processes::sockets(daemon.pid());
-        shown.lines().filter(|line| inodes.iter().any(|it| line.contains(&format!(" {it} ")))).count()
+        shown
+            .lines()
+            .filter(|line| inodes.iter().any(|it| line.contains(&format!(" {it} "))))
+            .count()
     };
     assert_eq!(sockets(), 0);
     let mut browser = Browser::enter(&home);
@@ -81,7 +84,9 @@ fn another_name_for_this_machine_is_refused() {
     let _daemon = home.start();
     let mut browser = Browser::enter(&home);
     let port = browser.host.rsplit(':').next().unwrap().to_owned();
-    for host in ["evil.example", &format!("evil.example:{port}"), "127.0.0.1.evil.example", "0.0.0.0"] {
+    for host in
+        ["evil.example", &format!("evil.example:{port}"), "127.0.0.1.evil.example", "0.0.0.0"]
+    {
         let refused = browser.ask("GET", "/", &[("Host", host)], "").has(421);
         assert!(!refused.text.contains("Running"), "{}", refused.text);
     }

@@ -21,11 +21,14 @@ fn a_card_appears_moves_and_goes() {
     let id = home.submit(["--hold", "--", "sleep", "1000"]);
     let told = events.until(&format!("id=\"b0-{id}\""));
     assert!(told.data.contains("hx-target=\"#b0c1\" hx-swap=\"afterbegin\""), "{}", told.data);
-    home.capsule(["edit", &id.to_string(), "--hold=false"]).run();
-    home.capsule(["edit", &id.to_string(), "--release"]).run();
+    home.capsule(["edit", &id.to_string(), "--no-hold"]).run().exits(0);
     home.running(id);
     let told = events.until("hx-target=\"#b0c2\"");
-    assert!(told.data.contains(&format!("hx-target=\"#b0-{id}\" hx-swap=\"delete\"")), "{}", told.data);
+    assert!(
+        told.data.contains(&format!("hx-target=\"#b0-{id}\" hx-swap=\"delete\"")),
+        "{}",
+        told.data
+    );
     home.capsule(["cancel", &id.to_string(), "--now"]).run();
     events.until("hx-target=\"#b0c4\"");
     home.capsule(["rm", &id.to_string(), "--yes"]).run();
@@ -78,7 +81,11 @@ fn a_log_grows_and_goes_on_where_it_was_left() {
     std::fs::write(&gate, "").unwrap();
     let told = events.until("second");
     assert!(told.data.contains("hx-target=\"#log\" hx-swap=\"beforeend\""), "{}", told.data);
-    assert!(told.data.contains("&#60;b&#62;second") && !told.data.contains("first"), "{}", told.data);
+    assert!(
+        told.data.contains("&#60;b&#62;second") && !told.data.contains("first"),
+        "{}",
+        told.data
+    );
     let ended = if told.data.contains("exit 3") { told } else { events.until("exit 3") };
     assert!(ended.data.contains("hx-target=\"#state\" hx-swap=\"outerMorph\""), "{}", ended.data);
     // Who comes back with what it has seen is told nothing again.

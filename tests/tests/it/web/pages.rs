@@ -18,8 +18,11 @@ fn tasks_stand_in_the_column_of_their_status() {
     home.ended(bad);
     home.running(runs);
     let page = browser.get("/").has(200).text;
-    for (label, id) in [("Completed", good), ("Failed", bad), ("Waiting", held), ("Running", runs)] {
-        let column = page.split("<section class=\"column\"").find(|it| it.contains(&format!("<span>{label}</span>")));
+    for (label, id) in [("Completed", good), ("Failed", bad), ("Waiting", held), ("Running", runs)]
+    {
+        let column = page
+            .split("<section class=\"column\"")
+            .find(|it| it.contains(&format!("<span>{label}</span>")));
         let column = column.unwrap();
         assert!(column.contains(&format!("id=\"b0-{id}\"")), "{label}: {column}");
         assert_eq!(column.matches("<li ").count(), 1, "{label}: {column}");
@@ -56,7 +59,20 @@ fn what_a_task_wrote_is_text() {
     let _daemon = home.start();
     let mut browser = Browser::enter(&home);
     let script = format!("printf '%s\\n' \"$1\"; printf '{{\"result\":\"%s\"}}' '<b>r' ; exit 3");
-    let id = home.submit(["--name", "echo", "--label", &format!("x={HOSTILE}"), "--owner", HOSTILE, "--", "sh", "-c", &script, "sh", HOSTILE]);
+    let id = home.submit([
+        "--name",
+        "echo",
+        "--label",
+        &format!("x={HOSTILE}"),
+        "--owner",
+        HOSTILE,
+        "--",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+        HOSTILE,
+    ]);
     home.ended(id);
     let task = browser.get(&format!("/tasks/{id}")).has(200).text;
     let board = browser.get("/").has(200).text;
@@ -77,5 +93,7 @@ fn a_theme_is_kept() {
     let back = browser.post("/theme", &[("mark", &page.mark()), ("theme", "dark")]).has(303);
     assert_eq!(back.header("location"), "/");
     assert!(browser.get("/").text.contains("data-theme=\"dark\""));
-    wait_for("it is still so", || browser.get("/").text.contains("data-theme=\"dark\"").then_some(()));
+    wait_for("it is still so", || {
+        browser.get("/").text.contains("data-theme=\"dark\"").then_some(())
+    });
 }
