@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use capsule_core::time::Span;
+use capsule_core::time::{Span, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,12 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         callbacks: callbacks(),
         quit: quit_told,
     };
-    let about = About {
-        state_dir: state.root().to_path_buf(),
-        socket: sockets.clients.clone(),
-        store_uuid: store_uuid.to_string(),
-        started: SystemClock.now(),
-    };
+    let about = about(&state, &sockets, store_uuid, now);
     let ending = CancellationToken::new();
     let (gateway, wanted) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
     let stock = StockParts {
@@ -124,6 +119,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     backups.end();
     drop((compactor, state));
     ended
+}
+
+fn about(state: &StateDir, sockets: &Sockets, store: uuid::Uuid, started: Timestamp) -> About {
+    let (state_dir, socket) = (state.root().to_path_buf(), sockets.clients.clone());
+    About { state_dir, socket, store_uuid: store.to_string(), started }
 }
 
 fn backups(

@@ -67,6 +67,11 @@ impl Browser {
         browser
     }
 
+    /// A browser that has never been there.
+    pub fn new(host: &str) -> Self {
+        Self { host: host.to_owned(), cookies: BTreeMap::new() }
+    }
+
     /// A browser that knows where the board is and nothing more.
     #[must_use]
     pub fn stranger(&self) -> Self {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use super::ask::Refusal;
+use super::entrance::hex;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -22,8 +23,7 @@ struct Asset {
 
 static ALL: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let asset = |kind: &'static str, end: &str, mime, bytes: &'static [u8]| {
-        let digest: String =
-            Sha256::digest(bytes).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let digest: String = hex(&Sha256::digest(bytes)).chars().take(16).collect();
         Asset { kind, name: format!("{kind}-{digest}.{end}"), mime, bytes }
     };
     vec![

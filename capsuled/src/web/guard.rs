@@ -182,7 +182,7 @@ pub(super) async fn enter(
     };
     // A page that goes on by itself, not a redirect: a strict cookie is not shown to the target of
     // a redirect when the link was on a page of another site.
-    let mut response = html(&Door {})?;
+    let mut response = html(&Door)?;
     let cookie = format!(
         "{}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
         site.entrance.cookie,

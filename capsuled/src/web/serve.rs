@@ -73,8 +73,10 @@ async fn open(entrance: &Entrance, asked: &mut Asked) -> Option<(Porch, Served)>
         at_once = false;
         match (listen(entrance).await, answer) {
             (Ok((porch, served)), answer) => {
-                // Who does not wait any more needs no answer.
-                answer.into_iter().for_each(|answer| drop(answer.send(Ok(served.clone()))));
+                if let Some(answer) = answer {
+                    // Who does not wait any more needs no answer.
+                    drop(answer.send(Ok(served.clone())));
+                }
                 return Some((porch, served));
             }
             (Err(error), Some(answer)) => drop(answer.send(Err(error))),
@@ -88,7 +90,7 @@ async fn say(asked: &mut Asked, served: &Served) {
     while let Some(answer) = asked.0.recv().await {
         drop(answer.send(Ok(served.clone())));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn listen(entrance: &Entrance) -> Result<(Porch, Served), WebError> {

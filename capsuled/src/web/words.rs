@@ -12,7 +12,7 @@ const SHORT: usize = 300;
 /// Text for one line, within bounds: control and direction characters are shown, not obeyed.
 pub(super) fn line(text: &str) -> String {
     let text = bounded(text, SHORT);
-    shown(&text, |character| character.is_control()).into_owned()
+    shown(&text, char::is_control).into_owned()
 }
 
 /// Text of several lines: as [`line()`], but whole, and line ends and tabs stay.
@@ -152,7 +152,7 @@ pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push('\u{202f}');
         }
         text.push(digit);

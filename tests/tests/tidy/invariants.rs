@@ -59,8 +59,13 @@ fn only_the_edges_name_the_wire() {
     none("our wire behind the edge", &outside(&ours, &["capsule_proto::v1"]));
     let sdks = ["capsuled/src/gateway/", "proto/"];
     none("the SDK's wire behind the edge", &outside(&sdks, &["capsule_proto::sdk"]));
-    let edges =
-        ["capsuled/src/rpc/", "capsuled/src/gateway/", "capsuled/src/web/", "capsule-cli/", "proto/"];
+    let edges = [
+        "capsuled/src/rpc/",
+        "capsuled/src/gateway/",
+        "capsuled/src/web/",
+        "capsule-cli/",
+        "proto/",
+    ];
     none("capsule_proto behind the edge", &outside(&edges, &["capsule_proto"]));
     none("tonic behind the edge", &outside(&edges, &["tonic::"]));
 }

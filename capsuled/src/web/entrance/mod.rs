@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(in crate::web) use self::address::Plan;
 pub use self::address::{WebArgs, WebAt};
 use self::sessions::Sessions;
-pub(in crate::web) use self::sessions::{STAY, form_mark, same};
+pub(in crate::web) use self::sessions::{STAY, form_mark, hex, same};
 
 /// Requests for a link that wait until the board is served.
 const WAITING: usize = 16;

@@ -95,13 +95,9 @@ impl Sessions {
 
     /// Writes what outlives the daemon.
     pub(super) fn save(&self) -> std::io::Result<()> {
-        let mut text = String::new();
-        if let Some(address) = &self.address {
-            text.push_str(&format!("address {address}\n"));
-        }
-        for pass in &self.browsers {
-            text.push_str(&format!("{} {}\n", hex(&pass.digest), pass.until.0));
-        }
+        let address = self.address.iter().map(|address| format!("address {address}\n"));
+        let browser = |pass: &Pass| format!("{} {}\n", hex(&pass.digest), pass.until.0);
+        let text: String = address.chain(self.browsers.iter().map(browser)).collect();
         let new = self.file.with_extension("new");
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -151,8 +147,10 @@ fn digest(secret: &str) -> Digest {
     Sha256::digest(secret).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes as digits.
+pub(in crate::web) fn hex(bytes: &[u8]) -> String {
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
 }
 
 fn unhex(text: &str) -> Option<Digest> {

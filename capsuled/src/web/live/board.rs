@@ -1,7 +1,6 @@
 //! Cards that appear, change, move and go.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use askama::Template as _;
 use axum::Extension;
@@ -135,8 +134,7 @@ fn column(old: &Column, new: &Column, markup: &mut String) {
     let (mut place, mut fresh) = ((new.key.as_str(), "afterbegin"), String::new());
     for card in &new.cards {
         if !had.contains(card.key.as_str()) {
-            // Writing into a String does not fail.
-            drop(write!(fresh, "{card}"));
+            fresh.push_str(&card.to_string());
             continue;
         }
         if !fresh.is_empty() {

@@ -107,7 +107,7 @@ impl Live {
                 }
             }
             self.tell(gathered).await?;
-            sleep(GAP - GAP / 5).await;
+            sleep(GAP).await;
         }
     }
 

@@ -110,13 +110,13 @@ pub(in crate::web) struct Board {
 pub(in crate::web) struct Column {
     /// Begins the names of its elements.
     pub(in crate::web) key: String,
-    label: String,
+    pub(in crate::web) label: String,
     /// How many tasks it has, also those without a card.
     pub(in crate::web) total: u64,
     /// Newest first.
     pub(in crate::web) cards: Vec<Card>,
     /// All of it, as a list.
-    href: String,
+    pub(in crate::web) href: String,
 }
 
 impl Board {

@@ -102,18 +102,18 @@ impl Stream {
 
     fn step(&mut self, character: char, text: &mut String) {
         self.state = match (self.state, character) {
-            (State::Plain, '\x1b') => State::Escape,
+            (State::Plain | State::Command(_), '\x1b') | (State::Escape, ' '..='/') => {
+                State::Escape
+            }
             (State::Plain, _) => {
                 self.plain(character, text);
                 State::Plain
             }
             (State::Escape, '[') => State::Control(0),
             (State::Escape, ']' | 'P' | '_' | '^' | 'X') => State::Command(0),
-            (State::Escape, ' '..='/') => State::Escape,
             (State::Control(length), '\x20'..='\x3f') if length < SEQUENCE_MAX => {
                 State::Control(length + 1)
             }
-            (State::Command(_), '\x1b') => State::Escape,
             (State::Command(length), other) if other != '\x07' && length < SEQUENCE_MAX * 16 => {
                 State::Command(length + 1)
             }

@@ -14,9 +14,10 @@ use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Response};
 
+use super::Site;
 use super::ask::Refusal;
+use super::entrance::hex;
 use super::guard::Visitor;
-use super::{Site, assets};
 
 /// Places besides boards: key, name, address.
 const PLACES: [(&str, &str, &str); 6] = [
@@ -45,6 +46,8 @@ pub(super) struct Page {
     mark: String,
     /// Pages of apps.
     boards: Vec<Place>,
+    /// All other places: key, name, address.
+    places: &'static [(&'static str, &'static str, &'static str)],
     /// Where its changes come from; empty = it does not change.
     live: String,
 }
@@ -71,22 +74,14 @@ impl Page {
             theme: visitor.theme,
             mark: visitor.mark.clone(),
             boards: boards(site).await?,
+            places: &PLACES,
             live: String::new(),
         })
-    }
-
-    fn asset(&self, kind: &str) -> String {
-        assets::path(kind)
     }
 
     /// A page of an app is shown.
     fn within(&self) -> bool {
         self.boards.iter().any(|place| place.current)
-    }
-
-    /// Places besides boards: key, name, address.
-    fn places(&self) -> &'static [(&'static str, &'static str, &'static str)] {
-        &PLACES
     }
 
     fn themes(&self) -> [(&'static str, bool); 3] {
@@ -122,7 +117,8 @@ pub(super) fn address(pairs: &[(&str, &str)]) -> String {
             if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
                 text.push(char::from(byte));
             } else {
-                text.push_str(&format!("%{byte:02X}"));
+                text.push('%');
+                text.push_str(&hex(&[byte]).to_ascii_uppercase());
             }
         }
     }
@@ -132,13 +128,7 @@ pub(super) fn address(pairs: &[(&str, &str)]) -> String {
 /// A page that lets in.
 #[derive(Debug, Template)]
 #[template(path = "door.html")]
-pub(super) struct Door {}
-
-impl Door {
-    fn asset(&self, kind: &str) -> String {
-        assets::path(kind)
-    }
-}
+pub(super) struct Door;
 
 /// A page that says why there is none.
 #[derive(Debug, Template)]
@@ -147,12 +137,6 @@ pub(super) struct Refused<'a> {
     pub(super) title: &'a str,
     pub(super) text: &'a str,
     pub(super) hint: &'a str,
-}
-
-impl Refused<'_> {
-    fn asset(&self, kind: &str) -> String {
-        assets::path(kind)
-    }
 }
 
 /// There is no such page.

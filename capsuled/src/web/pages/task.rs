@@ -123,19 +123,19 @@ async fn log(site: &Site, task: &v1::TaskView) -> Result<Log, Refusal> {
     let mut log = Log { pieces: Vec::new(), cursor: String::new(), cut: false };
     let id = task.id.to_string();
     let request = TailRequest { id, lines: Some(LINES), ..TailRequest::default() };
-    let (mut stream, mut text) = (site.tail(request).await?, Text::default());
-    let mut size = 0;
-    while let Some(event) = stream.next().await {
+    let (mut events, mut plain) = (site.tail(request).await?, Text::default());
+    let mut held = 0;
+    while let Some(event) = events.next().await {
         let Some(tail_event::Event::Chunk(chunk)) = event?.event else { continue };
-        for piece in text.pieces(&chunk) {
-            size += piece.len();
+        for piece in plain.pieces(&chunk) {
+            held += piece.len();
             log.pieces.push(piece);
         }
         if !chunk.cursor.is_empty() {
             log.cursor = chunk.cursor;
         }
-        while size > LOG_MAX && log.pieces.len() > 1 {
-            size -= log.pieces.remove(0).len();
+        while held > LOG_MAX && log.pieces.len() > 1 {
+            held -= log.pieces.remove(0).len();
             log.cut = true;
         }
     }

@@ -17,7 +17,9 @@ fn the_board_in_a_browser() {
         return;
     };
     if !modules.join("node_modules/playwright-core").is_dir() {
-        eprintln!("SKIPPED the_board_in_a_browser: scripts/needs.sh test has not fetched what drives it");
+        eprintln!(
+            "SKIPPED the_board_in_a_browser: scripts/needs.sh test has not fetched what drives it"
+        );
         return;
     }
     let home = Home::new();

@@ -34,7 +34,7 @@ fn a_link_is_good_once() {
     let link = link["url"].as_str().unwrap().to_owned();
     let (host, path) = link.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let path = format!("/{path}");
-    let mut browser = Browser { host: host.to_owned(), ..Browser::default() };
+    let mut browser = Browser::new(host);
     // What only looks ahead does not use it up.
     drop(browser.ask("HEAD", &path, &[], "").has(403));
     drop(browser.ask("GET", &path, &[("Sec-Purpose", "prefetch")], "").has(403));
