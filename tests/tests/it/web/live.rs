@@ -7,7 +7,7 @@ use capsule_tests::web::Browser;
 use nix::sys::signal::Signal;
 
 /// The address of a page's stream.
-fn stream_of(page: &str) -> String {
+pub(super) fn stream_of(page: &str) -> String {
     let (_, rest) = page.split_once("hx-sse:connect=\"").expect("the page is live");
     rest.split('"').next().unwrap().replace("&amp;", "&").replace("&#38;", "&")
 }
@@ -80,10 +80,11 @@ fn a_log_grows_and_goes_on_where_it_was_left() {
     let mut events = browser.stream(&page, None);
     std::fs::write(&gate, "").unwrap();
     let second = "l-out\">&#60;b&#62;second";
+    let failed = "<strong id=\"status\">failed";
     let told = events.until(second);
     assert!(told.data.contains("hx-target=\"#log\" hx-swap=\"beforeend\""), "{}", told.data);
     assert!(!told.data.contains("l-out\">first"), "{}", told.data);
-    let ended = if told.data.contains("exit 3") { told } else { events.until("exit 3") };
+    let ended = if told.data.contains(failed) { told } else { events.until(failed) };
     assert!(ended.data.contains("hx-target=\"#state\" hx-swap=\"outerMorph\""), "{}", ended.data);
     // Who comes back with what it has seen is told nothing again.
     let mut again = browser.stream(&page, Some(&ended.id));

@@ -3,4 +3,5 @@
 mod browser;
 mod entrance;
 mod live;
+mod many;
 mod pages;
