@@ -169,7 +169,7 @@ pub(crate) enum Verb {
     Wait(task::wait::WaitArgs),
     /// Say why a task waits, and when it can start
     Why(task::why::WhyArgs),
-    /// Show tasks in columns by status, live
+    /// Show tasks in columns, live
     Board(task::board::BoardArgs),
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),

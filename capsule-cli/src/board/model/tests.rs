@@ -222,6 +222,11 @@ fn a_filter_is_in_force_while_it_is_typed_and_makes_sense() {
     let mut board = board((120, 40));
     type_keys(&mut board, "/owner:acme");
     assert_eq!(board.watch().filter.unwrap().owner, "acme");
+    type_keys(&mut board, " sta");
+    assert_eq!(board.watch().filter.unwrap().text, "", "it may become state:");
+    press(&mut board, KeyCode::Enter);
+    assert_eq!(board.watch().filter.unwrap().text, "sta", "it did not");
+    type_keys(&mut board, "/");
     type_keys(&mut board, " nope:");
     assert!(board.query.error.is_some());
     assert_eq!(board.watch().filter.unwrap().owner, "acme");

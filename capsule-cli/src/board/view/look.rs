@@ -4,7 +4,7 @@ use capsule_proto::v1::{Status, TaskView};
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::ui::Ui;
-use crate::ui::escape;
+use crate::ui::{escape, table};
 
 /// How things look here and now.
 #[derive(Debug, Clone)]
@@ -97,6 +97,12 @@ impl Look {
             return text.into_owned();
         }
         text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+    }
+
+    /// As much of a text as fits; a sign at its end says that there is more.
+    pub(crate) fn cut(&self, text: &str, width: usize) -> String {
+        let cut = table::cut(text, width);
+        if self.ascii { cut.replace('…', "~") } else { cut }
     }
 
     /// Our own text.

@@ -8,8 +8,7 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::look::Look;
 use super::row;
-use crate::board::model::detail::{Detail, Tab};
-use crate::board::model::log;
+use crate::board::model::detail::{Detail, Tab, log};
 use crate::ui::{task, time};
 
 /// Rows of a text that is no log; nobody reads more of it here.
