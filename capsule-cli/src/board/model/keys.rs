@@ -210,6 +210,8 @@ pub(crate) fn action(event: KeyEvent) -> Option<Action> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use capsule_proto::query;
 
     use super::*;
@@ -219,11 +221,11 @@ mod tests {
     fn the_document_has_these_keys_and_words() {
         let mut tables = "| key | does |\n|---|---|\n".to_owned();
         for row in all() {
-            tables += &format!("| `{}` | {} |\n", row.shown, row.text.replace('|', "\\|"));
+            let _ = writeln!(tables, "| `{}` | {} |", row.shown, row.text);
         }
         tables += "\n| filter | lets through |\n|---|---|\n";
         for (_, text, example) in query::WORDS {
-            tables += &format!("| `{example}` | {text} |\n");
+            let _ = writeln!(tables, "| `{example}` | {text} |");
         }
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/board.md");
         let document = std::fs::read_to_string(path).unwrap();

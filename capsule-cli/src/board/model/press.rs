@@ -6,6 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::deed::{Deed, Verb};
 use super::detail::{Detail, Tab};
 use super::keys::{self, Action, Way};
+use super::layout::SPLITS;
 use super::table::{Kind, Table};
 use super::{Ask, Board, Overlay};
 
@@ -135,7 +136,10 @@ impl Board {
                 (self.table, self.detail) = (None, None);
                 self.relayout();
             }
-            Action::Table(kind) => return self.show_table(kind),
+            Action::Table(kind) => {
+                self.show_table(kind);
+                return Some(Ask::Table);
+            }
             Action::Do(verb) => return self.attempt(verb),
             Action::Tab(number) => {
                 let tab = Tab::ALL.get(number).copied().unwrap_or_default();
@@ -200,11 +204,10 @@ impl Board {
     fn back(&mut self) {
         if let Some(detail) = self.detail.as_mut().filter(|detail| detail.zoomed) {
             detail.zoomed = false;
-            if self.size().1 < 26 {
+            if self.size().1 < SPLITS {
                 self.detail = None;
             }
-        } else if self.detail.take().is_some() || self.table.take().is_some() {
-        } else {
+        } else if self.detail.take().is_none() && self.table.take().is_none() {
             self.drop_filter();
         }
         self.relayout();
@@ -219,11 +222,10 @@ impl Board {
         self.turn_to((self.sheet + 1) % self.sheets.len());
     }
 
-    fn show_table(&mut self, kind: Kind) -> Option<Ask> {
+    fn show_table(&mut self, kind: Kind) {
         self.detail = None;
         self.table = Some(Table::new(kind));
         self.relayout();
-        Some(Ask::Table)
     }
 
     fn attempt(&mut self, verb: Verb) -> Option<Ask> {

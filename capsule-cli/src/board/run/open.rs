@@ -24,6 +24,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 const RELIST: Duration = Duration::from_millis(250);
 
 /// The streams of a board, and what they were asked for.
+#[expect(clippy::struct_excessive_bools, reason = "questions on their way, each its own")]
 pub(super) struct Open {
     context: Context,
     client: Option<Client>,
@@ -235,20 +236,16 @@ impl Open {
     }
 
     fn watched(&mut self, event: Result<Option<WatchEvent>, Status>, board: &mut Board) -> bool {
-        match event {
-            Ok(Some(event)) => {
-                self.relist = true;
-                let is_whole = board.apply(event);
-                if is_whole {
-                    (self.pause, self.retry) = (Duration::ZERO, FIRST);
-                }
-                is_whole
-            }
-            Ok(None) | Err(_) => {
-                self.lose(board);
-                true
-            }
+        let Ok(Some(event)) = event else {
+            self.lose(board);
+            return true;
+        };
+        self.relist = true;
+        let is_whole = board.apply(event);
+        if is_whole {
+            (self.pause, self.retry) = (Duration::ZERO, FIRST);
         }
+        is_whole
     }
 
     fn told(&mut self, event: Result<Option<TailEvent>, Status>, board: &mut Board) -> bool {

@@ -110,7 +110,7 @@ impl Look {
         if !self.ascii {
             return text.to_owned();
         }
-        let text = text.replace('·', "-").replace('—', "-").replace('…', "...");
+        let text = text.replace(['·', '—'], "-").replace('…', "...");
         let text = text.replace('←', "Left").replace('→', "Right").replace('↑', "Up");
         text.replace('↓', "Down").replace('●', "*").replace('│', "|")
     }

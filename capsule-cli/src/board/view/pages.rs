@@ -1,5 +1,7 @@
 //! What the tabs of the open task hold.
 
+use std::fmt::Write as _;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -75,7 +77,7 @@ fn text(detail: &Detail, look: &Look) -> String {
             let gates = why.map_or(&show.gates, |why| &why.gates);
             let mut text = lines(why.map_or("", |why| why.text.as_str()));
             for (number, gate) in (1..).zip(gates) {
-                text.push_str(&format!("\n  {number}. {}", look.safe(&gate.text)));
+                let _ = write!(text, "\n  {number}. {}", look.safe(&gate.text));
             }
             text
         }

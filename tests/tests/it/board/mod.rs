@@ -69,7 +69,7 @@ fn it_outlives_the_daemon_and_narrow_terminals() {
     terminal.resize(29, 7);
     terminal.until(&["too small for a board"]);
     terminal.resize(200, 50);
-    terminal.until(&["COMPLETED 1", "? help"]);
+    terminal.until(&["COMPLETED 1", "WAITING 0", "FAILED 0"]);
 }
 
 #[test]

@@ -12,16 +12,18 @@ use tonic::Streaming;
 
 /// Submits so many tasks in batches.
 pub(super) fn submit(home: &Home, count: u64, options: impl Fn() -> Options) {
-    runtime().block_on(async {
-        let mut client = rpc::connect(&home.socket()).await.unwrap();
-        let mut left = count;
-        while left > 0 {
-            let now = left.min(1000);
-            let submits = (0..now).map(|_| rpc::script("exit 0", options())).collect();
-            client.submit_batch(SubmitBatchRequest { submits }).await.unwrap();
-            left -= now;
-        }
-    });
+    runtime().block_on(send(home, count, options));
+}
+
+async fn send(home: &Home, count: u64, options: impl Fn() -> Options) {
+    let mut client = rpc::connect(&home.socket()).await.unwrap();
+    let mut left = count;
+    while left > 0 {
+        let now = left.min(1000);
+        let submits = (0..now).map(|_| rpc::script("exit 0", options())).collect();
+        client.submit_batch(SubmitBatchRequest { submits }).await.unwrap();
+        left -= now;
+    }
 }
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
@@ -68,7 +70,7 @@ fn a_picture_has_what_is_in_the_windows_and_no_more() {
         assert_eq!((pending.total, pending.skip), (300, 100));
         assert_eq!(pending.ids, (181..=200).rev().collect::<Vec<u64>>());
         assert_eq!(completed.total, 0);
-        submit(&home, 1, Options::default);
+        send(&home, 1, Options::default).await;
         loop {
             let (views, columns) = picture(&mut stream).await;
             assert!(views.iter().all(|view| view.id > 180), "{views:?}");
@@ -99,19 +101,18 @@ fn many_changes_are_few_pictures() {
         let mut stream = client.watch(request).await.unwrap().into_inner();
         assert_eq!(picture(&mut stream).await.1.columns[0].total, 0);
         let began = Instant::now();
-        let home = &home;
-        std::thread::scope(|scope| {
-            scope.spawn(|| submit(home, 200, Options::default));
-        });
-        let mut pictures = 0;
-        loop {
-            let (views, columns) = picture(&mut stream).await;
-            pictures += 1;
-            assert!(views.len() <= 10);
-            if columns.columns[0].total == 200 {
-                break;
+        let reading = async {
+            let mut pictures = 0;
+            loop {
+                let (views, columns) = picture(&mut stream).await;
+                pictures += 1;
+                assert!(views.len() <= 10);
+                if columns.columns[0].total == 200 {
+                    return pictures;
+                }
             }
-        }
+        };
+        let ((), pictures) = tokio::join!(send(&home, 200, Options::default), reading);
         let most = began.elapsed().as_millis() / 20 + 2;
         assert!(pictures <= most, "{pictures} pictures in {:?}", began.elapsed());
     });

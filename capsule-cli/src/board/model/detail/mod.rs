@@ -45,6 +45,7 @@ impl Tab {
 }
 
 /// A task that is open.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key")]
 #[derive(Debug)]
 pub(crate) struct Detail {
     pub(crate) id: u64,
