@@ -132,6 +132,7 @@ test)
     package python3 python3 "tests that run Python programs" || true
     package faketime faketime "tests that turn the daemon's clock" || true
     package fusermount3 fuse3 "tests on a disk that fails" || true
+    package tmux tmux "tests of the board on a terminal" || true
     sdk || say "cpsl $SDK_VERSION cannot be had: tests of Capsule apps skip"
     browser || say "no browser can be driven: the tests of the web board in one skip"
     have systemd-analyze || say "systemd-analyze is missing: the units are not verified"

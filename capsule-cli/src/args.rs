@@ -169,7 +169,7 @@ pub(crate) enum Verb {
     Wait(task::wait::WaitArgs),
     /// Say why a task waits, and when it can start
     Why(task::why::WhyArgs),
-    /// Show tasks in columns by status, live
+    /// Show tasks in columns, live
     Board(task::board::BoardArgs),
     /// Print a link that opens the board in a browser, good once and for ten minutes
     Web(web::WebArgs),

@@ -33,9 +33,9 @@ pub(super) async fn show(
     let width = columns().unwrap_or(WIDTH).clamp(30, 1000);
     let size = (u16::try_from(width).unwrap_or(120), HEIGHT);
     let wanted = |sheet: &Sheet| page.is_none_or(|page| sheet.page == page.name);
-    let of_page = usize::MAX.min(if page.is_some() { sheets.len() } else { 1 });
+    let most = if page.is_some() { sheets.len() } else { 1 };
     let mut boards = Vec::new();
-    for sheet in sheets.into_iter().filter(wanted).take(of_page) {
+    for sheet in sheets.into_iter().filter(wanted).take(most) {
         let mut board = Board::new(vec![sheet], filter.clone(), size);
         fill(client, &mut board).await?;
         boards.push(board);

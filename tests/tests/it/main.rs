@@ -13,6 +13,7 @@ mod adoption;
 mod adversary;
 mod apps;
 mod backup;
+mod board;
 mod cli;
 mod durable;
 mod faults;

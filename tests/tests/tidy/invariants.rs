@@ -55,7 +55,7 @@ fn only_its_folder_names_the_database() {
 
 #[test]
 fn only_the_edges_name_the_wire() {
-    let ours = ["capsuled/src/rpc/", "capsule-cli/", "proto/"];
+    let ours = ["capsuled/src/rpc/", "capsuled/src/web/", "capsule-cli/", "proto/"];
     none("our wire behind the edge", &outside(&ours, &["capsule_proto::v1"]));
     let sdks = ["capsuled/src/gateway/", "proto/"];
     none("the SDK's wire behind the edge", &outside(&sdks, &["capsule_proto::sdk"]));

@@ -2,6 +2,7 @@
 
 use capsule_proto::v1::{ColumnView, Status, Window};
 
+use super::keys::Way;
 use super::sheet::Shape;
 
 /// Known beside what is seen, so that scrolling finds its cards there: so many pages in all.
@@ -101,19 +102,32 @@ impl Column {
         self.held.is_some() && self.held == self.selected()
     }
 
+    /// Moves up or down.
+    pub(super) fn travel(&mut self, way: Way) {
+        match way {
+            Way::Up => self.step(-1),
+            Way::Down => self.step(1),
+            Way::PageUp => self.leaf(-1),
+            Way::PageDown => self.leaf(1),
+            Way::First => self.release(),
+            Way::Last => self.go(u64::MAX),
+            Way::Left | Way::Right => {}
+        }
+    }
+
     /// Moves the selection; what is behind an end is that end.
-    pub(crate) fn go(&mut self, place: u64) {
+    fn go(&mut self, place: u64) {
         self.cursor = place;
         self.show_cursor();
         self.held = self.selected();
     }
 
-    pub(crate) fn step(&mut self, by: i64) {
+    fn step(&mut self, by: i64) {
         self.go(self.cursor.saturating_add_signed(by));
     }
 
     /// A page up or down.
-    pub(crate) fn leaf(&mut self, pages: i64) {
+    fn leaf(&mut self, pages: i64) {
         let by = i64::try_from(self.page.saturating_sub(1).max(1)).unwrap_or(1);
         self.step(pages.saturating_mul(by));
     }

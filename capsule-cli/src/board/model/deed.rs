@@ -94,8 +94,9 @@ impl Board {
         let (id, name) = (task.id, task.name.clone());
         let ended = crate::ui::task::ended(task.status());
         match verb {
-            Verb::Cancel if ended => Err(format!("{id} has ended already")),
-            Verb::Hold | Verb::Promote if ended => Err(format!("{id} has ended already")),
+            Verb::Cancel | Verb::Hold | Verb::Promote if ended => {
+                Err(format!("{id} has ended already"))
+            }
             Verb::Retry if !ended => Err(format!("{id} has not ended yet")),
             Verb::Cancel => Ok(Deed::Cancel { id, name, now: false }),
             Verb::Retry => Ok(Deed::Retry { id, name }),

@@ -12,14 +12,7 @@ pub(crate) enum Action {
     Suspend,
     Help,
     Back,
-    Left,
-    Right,
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    First,
-    Last,
+    Go(Way),
     Open,
     Swap,
     Tab(usize),
@@ -30,6 +23,19 @@ pub(crate) enum Action {
     Board,
     Table(Kind),
     Do(Verb),
+}
+
+/// Where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Left,
+    Right,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    First,
+    Last,
 }
 
 /// A row of the table.
@@ -76,27 +82,52 @@ use Key::{Char, Code, Ctrl};
 
 /// All keys, in the order of the help.
 pub(crate) const KEYS: [Binding; 32] = [
-    binding(&[Code(KeyCode::Left), Char('h')], "← h", Action::Left, ("", "column to the left")),
-    binding(&[Code(KeyCode::Right), Char('l')], "→ l", Action::Right, ("", "column to the right")),
-    binding(&[Code(KeyCode::Up), Char('k')], "↑ k", Action::Up, ("", "card above; scroll up")),
+    binding(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        Action::Go(Way::Left),
+        ("", "column to the left"),
+    ),
+    binding(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        Action::Go(Way::Right),
+        ("", "column to the right"),
+    ),
+    binding(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        Action::Go(Way::Up),
+        ("", "card above; scroll up"),
+    ),
     binding(
         &[Code(KeyCode::Down), Char('j')],
         "↓ j",
-        Action::Down,
+        Action::Go(Way::Down),
         ("", "card below; scroll down"),
     ),
-    binding(&[Code(KeyCode::PageUp), Ctrl('b')], "PgUp", Action::PageUp, ("", "a page up")),
-    binding(&[Code(KeyCode::PageDown), Ctrl('f')], "PgDn", Action::PageDown, ("", "a page down")),
+    binding(
+        &[Code(KeyCode::PageUp), Ctrl('b')],
+        "PgUp",
+        Action::Go(Way::PageUp),
+        ("", "a page up"),
+    ),
+    binding(
+        &[Code(KeyCode::PageDown), Ctrl('f')],
+        "PgDn",
+        Action::Go(Way::PageDown),
+        ("", "a page down"),
+    ),
     binding(
         &[Char('g'), Code(KeyCode::Home)],
         "g Home",
-        Action::First,
+        Action::Go(Way::First),
         ("", "the newest card, and stay with the newest; the beginning"),
     ),
     binding(
         &[Char('G'), Code(KeyCode::End)],
         "G End",
-        Action::Last,
+        Action::Go(Way::Last),
         ("", "the oldest card; the end"),
     ),
     binding(
@@ -177,19 +208,36 @@ pub(crate) fn action(event: KeyEvent) -> Option<Action> {
     all().find(|row| row.keys.iter().any(|key| key.is(event))).map(|row| row.action)
 }
 
-/// The table as Markdown.
-#[cfg(test)]
-pub(crate) fn markdown() -> String {
-    let mut text = "| key | does |\n|---|---|\n".to_owned();
-    for row in all() {
-        text.push_str(&format!("| `{}` | {} |\n", row.shown, row.text));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
+    use capsule_proto::query;
+
     use super::*;
+
+    /// The tables of `docs/board.md`; `REWRITE_HELP=1` writes them there.
+    #[test]
+    fn the_document_has_these_keys_and_words() {
+        let mut tables = "| key | does |\n|---|---|\n".to_owned();
+        for row in all() {
+            let _ = writeln!(tables, "| `{}` | {} |", row.shown, row.text);
+        }
+        tables += "\n| filter | lets through |\n|---|---|\n";
+        for (_, text, example) in query::WORDS {
+            let _ = writeln!(tables, "| `{example}` | {text} |");
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/board.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = document.split_once("| key | does |").unwrap();
+        let (_, after) = rest.split_once("\n\n## ").unwrap();
+        let wanted = format!("{before}{tables}\n## {after}");
+        if std::env::var_os("REWRITE_HELP").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap();
+        assert_eq!(kept, wanted, "accept with REWRITE_HELP=1");
+    }
 
     #[test]
     fn no_key_does_two_things() {

@@ -9,7 +9,7 @@ const LEAST: (u16, u16) = (30, 8);
 /// On a lower terminal a card is one line.
 const LOW: u16 = 20;
 /// On a lower terminal an open task covers the columns.
-const SPLITS: u16 = 26;
+pub(super) const SPLITS: u16 = 26;
 
 /// Where things are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,7 +8,6 @@ pub(crate) mod deed;
 pub(crate) mod detail;
 pub(crate) mod keys;
 pub(crate) mod layout;
-pub(crate) mod log;
 pub(crate) mod press;
 pub(crate) mod sheet;
 pub(crate) mod table;

@@ -5,7 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::deed::{Deed, Verb};
 use super::detail::{Detail, Tab};
-use super::keys::{self, Action};
+use super::keys::{self, Action, Way};
+use super::layout::SPLITS;
 use super::table::{Kind, Table};
 use super::{Ask, Board, Overlay};
 
@@ -34,17 +35,17 @@ impl Board {
     pub(crate) fn paste(&mut self, text: &str, now_us: i64) {
         if let Some(typed) = &mut self.query.typed {
             typed.extend(text.chars().filter(|c| !c.is_control()).take(QUERY_MAX));
-            self.filter(now_us);
+            self.filter(false, now_us);
         }
     }
 
     fn read_help(&mut self, event: KeyEvent, top: u16) -> Option<Ask> {
         let top = match keys::action(event) {
             Some(Action::Quit) => return Some(Ask::Quit),
-            Some(Action::Up) => top.saturating_sub(1),
-            Some(Action::Down) => top.saturating_add(1),
-            Some(Action::PageUp) => top.saturating_sub(10),
-            Some(Action::PageDown) => top.saturating_add(10),
+            Some(Action::Go(Way::Up)) => top.saturating_sub(1),
+            Some(Action::Go(Way::Down)) => top.saturating_add(1),
+            Some(Action::Go(Way::PageUp)) => top.saturating_sub(10),
+            Some(Action::Go(Way::PageDown)) => top.saturating_add(10),
             Some(_) | None => return None,
         };
         self.overlay = Overlay::Help(top);
@@ -67,33 +68,42 @@ impl Board {
     fn type_in(&mut self, event: KeyEvent, now_us: i64) {
         let Some(typed) = &mut self.query.typed else { return };
         let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
-        match event.code {
-            KeyCode::Enter => {
-                if self.query.error.is_none() {
-                    self.query.typed = None;
-                }
-                return;
-            }
-            KeyCode::Esc => {
-                self.drop_filter();
-                return;
-            }
-            KeyCode::Backspace => drop(typed.pop()),
-            KeyCode::Char('u') if ctrl => typed.clear(),
-            KeyCode::Char(character) if !ctrl && typed.len() < QUERY_MAX => typed.push(character),
-            _ => return,
+        if event.code == KeyCode::Esc {
+            return self.drop_filter();
         }
-        self.filter(now_us);
+        if event.code == KeyCode::Enter {
+            self.filter(true, now_us);
+            if self.query.error.is_none() {
+                self.query.typed = None;
+            }
+            return;
+        }
+        if event.code == KeyCode::Backspace {
+            typed.pop();
+        } else if ctrl && event.code == KeyCode::Char('u') {
+            typed.clear();
+        } else if let KeyCode::Char(character) = event.code
+            && !ctrl
+            && typed.len() < QUERY_MAX
+        {
+            typed.push(character);
+        }
+        self.filter(false, now_us);
     }
 
-    /// Puts in force what is typed, as soon as it makes sense.
-    fn filter(&mut self, now_us: i64) {
+    /// Puts in force what is typed, as far as it makes sense. A last word that may become a name
+    /// before a colon is left out until it is complete.
+    fn filter(&mut self, complete: bool, now_us: i64) {
         let Some(typed) = self.query.typed.clone() else { return };
-        match query::parse(&typed, now_us) {
+        let last = typed.rsplit(' ').next().unwrap_or_default();
+        let may_be_name = |(name, _, _): &(&str, &str, &str)| name.starts_with(last);
+        let open = !complete && query::WORDS.iter().any(may_be_name);
+        let meant = if open { typed.strip_suffix(last).unwrap_or_default() } else { &typed };
+        match query::parse(meant, now_us) {
             Ok(filter) => {
                 self.query.error = None;
                 self.query.filter = filter;
-                self.query.text = typed;
+                meant.trim().clone_into(&mut self.query.text);
                 self.columns.iter_mut().for_each(super::column::Column::release);
             }
             Err(error) => self.query.error = Some(error),
@@ -126,7 +136,10 @@ impl Board {
                 (self.table, self.detail) = (None, None);
                 self.relayout();
             }
-            Action::Table(kind) => return self.show_table(kind),
+            Action::Table(kind) => {
+                self.show_table(kind);
+                return Some(Ask::Table);
+            }
             Action::Do(verb) => return self.attempt(verb),
             Action::Tab(number) => {
                 let tab = Tab::ALL.get(number).copied().unwrap_or_default();
@@ -143,69 +156,28 @@ impl Board {
                 }
             }
             Action::Wrap => self.detail.iter_mut().for_each(|detail| detail.wrap = !detail.wrap),
-            Action::Left
-            | Action::Right
-            | Action::Up
-            | Action::Down
-            | Action::PageUp
-            | Action::PageDown
-            | Action::First
-            | Action::Last => self.travel(action),
+            Action::Go(way) => self.travel(way),
         }
         None
     }
 
-    fn travel(&mut self, action: Action) {
+    fn travel(&mut self, way: Way) {
         if let Some(detail) = self.detail.as_mut().filter(|detail| detail.focused) {
-            match action {
-                Action::Up => detail.step(-1),
-                Action::Down => detail.step(1),
-                Action::PageUp => detail.leaf(-1),
-                Action::PageDown => detail.leaf(1),
-                Action::First => detail.step(isize::MIN),
-                Action::Last => detail.step(isize::MAX),
-                Action::Left | Action::Right => {
-                    let all = Tab::ALL;
-                    let now = all.iter().position(|tab| *tab == detail.tab).unwrap_or_default();
-                    let by = if action == Action::Left { all.len() - 1 } else { 1 };
-                    detail.turn_to(all.get((now + by) % all.len()).copied().unwrap_or_default());
-                }
-                _ => {}
-            }
-            return;
+            return detail.travel(way);
         }
-        let page = usize::from(self.layout.board.saturating_sub(1).max(1));
         if let Some(table) = &mut self.table {
-            let leaf = isize::try_from(page).unwrap_or(1);
-            match action {
-                Action::Up => table.step(-1, page),
-                Action::Down => table.step(1, page),
-                Action::PageUp => table.step(-leaf, page),
-                Action::PageDown => table.step(leaf, page),
-                Action::First => table.step(isize::MIN, page),
-                Action::Last => table.step(isize::MAX, page),
-                _ => {}
-            }
-            return;
+            let page = usize::from(self.layout.board.saturating_sub(1).max(1));
+            return table.travel(way, page);
         }
-        match action {
-            Action::Left => self.focus = self.focus.saturating_sub(1),
-            Action::Right => {
-                self.focus = (self.focus + 1).min(self.columns.len().saturating_sub(1))
+        let last = self.columns.len().saturating_sub(1);
+        match way {
+            Way::Left => self.focus = self.focus.saturating_sub(1),
+            Way::Right => self.focus = (self.focus + 1).min(last),
+            Way::Up | Way::Down | Way::PageUp | Way::PageDown | Way::First | Way::Last => {
+                self.columns.get_mut(self.focus).into_iter().for_each(|column| column.travel(way));
             }
-            _ => {}
         }
         self.relayout();
-        let Some(column) = self.columns.get_mut(self.focus) else { return };
-        match action {
-            Action::Up => column.step(-1),
-            Action::Down => column.step(1),
-            Action::PageUp => column.leaf(-1),
-            Action::PageDown => column.leaf(1),
-            Action::First => column.release(),
-            Action::Last => column.go(u64::MAX),
-            _ => {}
-        }
     }
 
     fn open(&mut self) {
@@ -232,11 +204,10 @@ impl Board {
     fn back(&mut self) {
         if let Some(detail) = self.detail.as_mut().filter(|detail| detail.zoomed) {
             detail.zoomed = false;
-            if self.size().1 < 26 {
+            if self.size().1 < SPLITS {
                 self.detail = None;
             }
-        } else if self.detail.take().is_some() || self.table.take().is_some() {
-        } else {
+        } else if self.detail.take().is_none() && self.table.take().is_none() {
             self.drop_filter();
         }
         self.relayout();
@@ -251,11 +222,10 @@ impl Board {
         self.turn_to((self.sheet + 1) % self.sheets.len());
     }
 
-    fn show_table(&mut self, kind: Kind) -> Option<Ask> {
+    fn show_table(&mut self, kind: Kind) {
         self.detail = None;
         self.table = Some(Table::new(kind));
         self.relayout();
-        Some(Ask::Table)
     }
 
     fn attempt(&mut self, verb: Verb) -> Option<Ask> {

@@ -1,5 +1,6 @@
 //! The lists that are shown instead of the columns.
 
+use super::keys::Way;
 use capsule_proto::v1::{AppView, LockView, QueueView, ScheduleView};
 
 /// What a list is of.
@@ -83,8 +84,21 @@ impl Table {
         }
     }
 
+    pub(super) fn travel(&mut self, way: Way, page: usize) {
+        let leaf = isize::try_from(page).unwrap_or(1);
+        match way {
+            Way::Up => self.step(-1, page),
+            Way::Down => self.step(1, page),
+            Way::PageUp => self.step(-leaf, page),
+            Way::PageDown => self.step(leaf, page),
+            Way::First => self.step(isize::MIN, page),
+            Way::Last => self.step(isize::MAX, page),
+            Way::Left | Way::Right => {}
+        }
+    }
+
     /// Moves the selection; `page` rows are seen.
-    pub(crate) fn step(&mut self, by: isize, page: usize) {
+    fn step(&mut self, by: isize, page: usize) {
         let last = self.len().saturating_sub(1);
         self.cursor = self.cursor.saturating_add_signed(by).min(last);
         let lowest = (self.cursor + 1).saturating_sub(page.max(1));

@@ -23,7 +23,7 @@ fn picture(tasks: &[(u64, Status)], windows: &[Window]) -> Vec<WatchEvent> {
         let total = all.len() as u64;
         let skip = window.skip.min(total);
         let ids: Vec<u64> =
-            all.into_iter().skip(skip as usize).take(window.limit as usize).collect();
+            all.into_iter().skip(place(skip)).take(place(window.limit.into())).collect();
         for id in &ids {
             let (_, status) = tasks.iter().find(|(known, _)| known == id).unwrap();
             events.push(event(Event::Task(task(*id, *status))));
@@ -32,6 +32,10 @@ fn picture(tasks: &[(u64, Status)], windows: &[Window]) -> Vec<WatchEvent> {
     }
     events.push(event(Event::Columns(Columns { columns })));
     events
+}
+
+fn place(number: u64) -> usize {
+    usize::try_from(number).unwrap()
 }
 
 pub(crate) fn task(id: u64, status: Status) -> TaskView {
@@ -123,7 +127,7 @@ fn check(board: &Board, tasks: &[(u64, Status)]) {
         assert_eq!(column.total, all.len() as u64);
         let seen: Vec<Option<u64>> = column.seen().map(|place| column.at(place)).collect();
         let expected: Vec<Option<u64>> =
-            column.seen().map(|place| all.get(place as usize).copied()).collect();
+            column.seen().map(|place| all.get(self::place(place)).copied()).collect();
         assert_eq!(seen, expected, "what is seen is known");
         assert!(all.is_empty() || column.seen().contains(&column.cursor), "{column:?}");
         assert!(column.ids.iter().all(|id| board.card(*id).is_some()));
@@ -222,6 +226,11 @@ fn a_filter_is_in_force_while_it_is_typed_and_makes_sense() {
     let mut board = board((120, 40));
     type_keys(&mut board, "/owner:acme");
     assert_eq!(board.watch().filter.unwrap().owner, "acme");
+    type_keys(&mut board, " sta");
+    assert_eq!(board.watch().filter.unwrap().text, "", "it may become state:");
+    press(&mut board, KeyCode::Enter);
+    assert_eq!(board.watch().filter.unwrap().text, "sta", "it did not");
+    type_keys(&mut board, "/");
     type_keys(&mut board, " nope:");
     assert!(board.query.error.is_some());
     assert_eq!(board.watch().filter.unwrap().owner, "acme");

@@ -110,7 +110,11 @@ impl Live {
         match reply {
             // Before the first picture an error is the answer to the command.
             Reply::Watch(Err(error)) if first && error.exit() != Exit::Unreachable => Err(error),
-            reply => {
+            reply @ (Reply::Watch(_)
+            | Reply::Show(..)
+            | Reply::Tail(..)
+            | Reply::Table(_)
+            | Reply::Done(_)) => {
                 self.open.take(reply, &mut self.board, &mut self.errands);
                 Ok(())
             }

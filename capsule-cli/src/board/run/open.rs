@@ -1,6 +1,6 @@
 //! What is open at the daemon: the watch of the columns, the log of the open task.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capsule_proto::v1::tail_event::Event;
 use capsule_proto::v1::{TailEvent, TailRequest, WatchEvent, WatchRequest};
@@ -20,8 +20,11 @@ const LINES: u64 = 1000;
 /// Before another look for a daemon that went away: it doubles, up to the longest.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
+/// Between two answers for a list that changes.
+const RELIST: Duration = Duration::from_millis(250);
 
 /// The streams of a board, and what they were asked for.
+#[expect(clippy::struct_excessive_bools, reason = "questions on their way, each its own")]
 pub(super) struct Open {
     context: Context,
     client: Option<Client>,
@@ -29,6 +32,8 @@ pub(super) struct Open {
     /// What the watch, or the one on its way, was asked for.
     asked: Option<WatchRequest>,
     opening: bool,
+    /// Before the next watch is opened, and before the one after it.
+    pause: Duration,
     retry: Duration,
     tail: Option<Streaming<TailEvent>>,
     /// The task of the log, its last change when that was opened, and the life of the connection.
@@ -42,7 +47,9 @@ pub(super) struct Open {
     /// It has changed again meanwhile.
     stale: bool,
     listing: bool,
+    /// What the list shows has changed since it was asked for.
     relist: bool,
+    listed: Option<Instant>,
 }
 
 impl Open {
@@ -53,6 +60,7 @@ impl Open {
             watch: None,
             asked: None,
             opening: false,
+            pause: Duration::ZERO,
             retry: FIRST,
             tail: None,
             tailed: None,
@@ -63,6 +71,7 @@ impl Open {
             stale: false,
             listing: false,
             relist: false,
+            listed: None,
         }
     }
 
@@ -70,9 +79,18 @@ impl Open {
     pub(super) fn keep_up(&mut self, board: &mut Board, errands: &mut Errands) {
         let wanted = board.watch();
         if !self.opening && self.asked.as_ref() != Some(&wanted) {
-            self.begin_watch(wanted, Duration::ZERO, errands);
+            self.begin_watch(wanted, errands);
         }
         let Some(client) = self.client.clone() else { return };
+        let due = self.listed.is_none_or(|at| at.elapsed() >= RELIST);
+        if let Some(table) = board.table.as_ref().filter(|_| self.relist && due && !self.listing) {
+            self.list(table.kind, client.clone(), errands);
+        }
+        self.keep_open(client, board, errands);
+    }
+
+    /// The same for the open task.
+    fn keep_open(&mut self, client: Client, board: &Board, errands: &mut Errands) {
         let Some(detail) = &board.detail else {
             (self.tail, self.tailed, self.shown) = (None, None, None);
             return;
@@ -108,7 +126,7 @@ impl Open {
         }
     }
 
-    fn begin_watch(&mut self, wanted: WatchRequest, after: Duration, errands: &mut Errands) {
+    fn begin_watch(&mut self, wanted: WatchRequest, errands: &mut Errands) {
         let same = |asked: &WatchRequest| {
             let statuses = |it: &WatchRequest| -> Vec<Vec<i32>> {
                 it.windows.iter().map(|window| window.statuses.clone()).collect()
@@ -121,7 +139,8 @@ impl Open {
         }
         self.asked = Some(wanted.clone());
         self.opening = true;
-        errands.push(errand(ask::watch(self.context.clone(), self.client.clone(), wanted, after)));
+        let (client, pause) = (self.client.clone(), self.pause);
+        errands.push(errand(ask::watch(self.context.clone(), client, wanted, pause)));
     }
 
     /// Does what the board asks for.
@@ -139,7 +158,7 @@ impl Open {
     }
 
     fn list(&mut self, kind: Kind, client: Client, errands: &mut Errands) {
-        (self.listing, self.relist) = (true, false);
+        (self.listing, self.relist, self.listed) = (true, false, Some(Instant::now()));
         let app = self.context.app().unwrap_or_default().to_owned();
         errands.push(errand(ask::table(client, kind, app)));
     }
@@ -153,11 +172,9 @@ impl Open {
                     self.stale = true;
                 }
                 (self.client, self.watch) = (Some(client), Some(stream));
-                (self.opening, self.retry) = (false, FIRST);
+                self.opening = false;
             }
-            Reply::Watch(Err(error)) if error.exit() == Exit::Unreachable => {
-                self.lose(board, errands)
-            }
+            Reply::Watch(Err(error)) if error.exit() == Exit::Unreachable => self.lose(board),
             Reply::Watch(Err(error)) => {
                 self.opening = false;
                 board.warn(error.to_string());
@@ -190,10 +207,6 @@ impl Open {
                     Ok(rows) => board.table.iter_mut().for_each(|it| it.fill(rows.clone())),
                     Err(error) => board.warn(error.to_string()),
                 }
-                let table = board.table.as_ref().filter(|_| self.relist);
-                if let Some((table, client)) = table.zip(self.client.clone()) {
-                    self.list(table.kind, client, errands);
-                }
             }
             Reply::Done(Ok(text)) => {
                 board.tell(text);
@@ -206,12 +219,12 @@ impl Open {
     }
 
     /// The daemon went away: the last picture stays, and it is looked for.
-    fn lose(&mut self, board: &mut Board, errands: &mut Errands) {
+    fn lose(&mut self, board: &mut Board) {
         board.link = Link::Lost;
         (self.client, self.watch, self.tail) = (None, None, None);
-        let pause = self.retry;
+        (self.asked, self.opening) = (None, false);
+        self.pause = self.retry;
         self.retry = (self.retry * 2).min(LONGEST);
-        self.begin_watch(board.watch(), pause, errands);
     }
 
     /// Waits for what the streams tell; true when there is something new to see.
@@ -223,18 +236,16 @@ impl Open {
     }
 
     fn watched(&mut self, event: Result<Option<WatchEvent>, Status>, board: &mut Board) -> bool {
-        match event {
-            Ok(Some(event)) => {
-                self.relist |= self.listing;
-                board.apply(event)
-            }
-            Ok(None) | Err(_) => {
-                // The next look finds out whether the daemon is there.
-                (self.watch, self.asked, self.client) = (None, None, None);
-                board.link = Link::Lost;
-                true
-            }
+        let Ok(Some(event)) = event else {
+            self.lose(board);
+            return true;
+        };
+        self.relist = true;
+        let is_whole = board.apply(event);
+        if is_whole {
+            (self.pause, self.retry) = (Duration::ZERO, FIRST);
         }
+        is_whole
     }
 
     fn told(&mut self, event: Result<Option<TailEvent>, Status>, board: &mut Board) -> bool {

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::look::Look;
+use crate::board::model::deed::Deed;
 use crate::board::model::{Board, Link, Overlay, keys};
 
 /// What is shown, how the daemon is, the filter, the time.
@@ -61,12 +62,8 @@ pub(super) fn foot(frame: &mut Frame<'_>, area: Rect, board: &Board, look: &Look
         frame.set_cursor_position((x.min(area.right().saturating_sub(1)), area.y));
         Line::from(spans)
     } else if let Overlay::Confirm(deed) = &board.overlay {
-        let more = match deed {
-            crate::board::model::deed::Deed::Cancel { now: false, .. } => {
-                "  y / n / C kill at once"
-            }
-            _ => "  y / n",
-        };
+        let kills = matches!(deed, Deed::Cancel { now: false, .. });
+        let more = if kills { "  y / n / C kill at once" } else { "  y / n" };
         let question = format!(" {}", look.safe(&deed.question()));
         Line::from(vec![Span::styled(question, look.warning()), Span::raw(more)])
     } else if let Some(notice) = &board.notice {

@@ -19,7 +19,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, board: &Board, look: &Look
     }
     let mut area = area;
     if board.layout.tabs {
-        frame.render_widget(tabs(board, look), row(area, 0));
+        frame.render_widget(tabs(board, area.width, look), row(area, 0));
         area = Rect { y: area.y + 1, height: area.height - 1, ..area };
     }
     let (first, count) = board.layout.columns;
@@ -40,21 +40,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, board: &Board, look: &Look
     }
 }
 
-/// `1 WAITING 4 │ 2 PENDING 12`: the focused one stands out.
-fn tabs<'a>(board: &Board, look: &Look) -> Line<'a> {
-    let mut spans = Vec::new();
+/// `WAITING 4 │ PENDING 12`: the focused one stands out, and is in sight.
+fn tabs<'a>(board: &Board, width: u16, look: &Look) -> Line<'a> {
+    let mut spans: Vec<Span<'_>> = Vec::new();
     for (index, column) in board.columns.iter().enumerate() {
-        if index > 0 {
-            spans.push(Span::styled(look.pick(" │ ", " | "), look.dim()));
-        }
         let text = format!("{} {}", look.safe(&column.label), thousands(column.total));
         let style = if index == board.focus { look.selected() } else { look.dim() };
         spans.push(Span::styled(text, style));
+        spans.push(Span::styled(look.pick(" │ ", " | "), look.dim()));
     }
-    // The focused one must be in sight.
-    let focus = board.focus;
-    let skip = if focus > 1 { (focus - 1) * 2 } else { 0 };
-    Line::from(spans.split_off(skip.min(spans.len())))
+    spans.pop();
+    let mut first = 0;
+    let upto = board.focus * 2 + 1;
+    let wide = |from: usize| -> usize { spans.iter().take(upto).skip(from).map(Span::width).sum() };
+    while first < board.focus * 2 && wide(first) > usize::from(width) {
+        first += 2;
+    }
+    Line::from(spans.split_off(first.min(spans.len())))
 }
 
 fn draw_column(
@@ -64,14 +66,9 @@ fn draw_column(
     (look, focused): (&Look, bool),
 ) {
     let mixed = column.statuses.len() > 1;
-    let style = match column.statuses.as_slice() {
-        [status] => look.status(*status),
-        statuses if statuses.contains(&Status::Running) => look.status(Status::Running),
-        _ => Style::new(),
-    };
-    let mut style = style.add_modifier(Modifier::BOLD);
-    if column.total == 0 && look.colored {
-        style = style.add_modifier(Modifier::DIM);
+    let mut style = head_style(column, look);
+    if column.total == 0 {
+        style = style.patch(look.dim());
     }
     let mark = if focused { look.pick("▸ ", "> ") } else { "  " };
     let mut head = vec![Span::styled(
@@ -85,29 +82,36 @@ fn draw_column(
     frame.render_widget(Line::from(head), row(area, 0));
     let lines = board.layout.lines;
     for (number, place) in (0u16..).zip(column.seen()) {
-        let selected = focused && place == column.cursor;
         let at = 1 + number * lines;
-        match column.at(place).and_then(|id| board.card(id)) {
-            Some(task) => {
-                let (first, second) = card(task, mixed, look);
-                let style = if selected { look.selected() } else { Style::new() };
-                let sign =
-                    Span::styled(format!("{} ", look.sign(task)), look.status(task.status()));
-                let first = if lines == 1 { format!("{first}  {second}") } else { first };
-                let line = Line::from(vec![sign, Span::raw(first)]).patch_style(style);
-                let place = row(area, at);
-                frame.render_widget(line, place);
-                if selected {
-                    frame.buffer_mut().set_style(place, style);
-                }
-                if lines > 1 {
-                    let second = Line::styled(format!("  {second}"), look.dim());
-                    frame.render_widget(second, row(area, at + 1));
-                }
-            }
-            None => frame.render_widget(Line::styled("  ...", look.dim()), row(area, at)),
+        let (top, below) = (row(area, at), row(area, at + lines - 1));
+        let Some(task) = column.at(place).and_then(|id| board.card(id)) else {
+            frame.render_widget(Line::styled("  ...", look.dim()), top);
+            continue;
+        };
+        let width = usize::from(area.width).saturating_sub(2);
+        let (mut first, second) = card(task, mixed, look);
+        if lines == 1 {
+            first = format!("{first}  {second}");
+        } else {
+            let second = format!("  {}", look.cut(&second, width));
+            frame.render_widget(Line::styled(second, look.dim()), below);
+        }
+        let sign = Span::styled(format!("{} ", look.sign(task)), look.status(task.status()));
+        frame.render_widget(Line::from(vec![sign, Span::raw(look.cut(&first, width))]), top);
+        if focused && place == column.cursor {
+            frame.buffer_mut().set_style(top, look.selected());
         }
     }
+}
+
+fn head_style(column: &Column, look: &Look) -> Style {
+    let style = match column.statuses.as_slice() {
+        [status] => look.status(*status),
+        statuses if statuses.contains(&Status::Running) => look.status(Status::Running),
+        statuses if statuses.contains(&Status::Failed) => look.status(Status::Failed),
+        _ => Style::new(),
+    };
+    style.add_modifier(Modifier::BOLD)
 }
 
 /// The two lines of a card.
@@ -124,7 +128,8 @@ fn parts(view: &TaskView, mixed: bool, look: &Look) -> Vec<String> {
     let status = view.status();
     let running = matches!(status, Status::Running | Status::Claimed);
     let mut parts = Vec::new();
-    if mixed && status != Status::Running {
+    let told = format!("{}{}", view.reason, view.waiting);
+    if mixed && status != Status::Running && !told.starts_with(&task::word(status)) {
         parts.push(task::word(status));
     }
     if view.cancelling {
@@ -136,6 +141,9 @@ fn parts(view: &TaskView, mixed: bool, look: &Look) -> Vec<String> {
             Some(_) | None => format!("{}", progress.done),
         });
     }
+    let progress = view.progress.as_ref().filter(|_| running).map(|it| it.text.clone());
+    let notes = [progress.unwrap_or_default(), view.reason.clone(), view.waiting.clone()];
+    parts.extend(notes.into_iter().find(|note| !note.is_empty() && !parts.contains(note)));
     match (view.started_us, view.ended_us) {
         (Some(from), _) if running => parts.push(time::between(from, now)),
         (Some(from), Some(to)) => parts.push(time::between(from, to)),
@@ -150,14 +158,7 @@ fn parts(view: &TaskView, mixed: bool, look: &Look) -> Vec<String> {
     if view.attempt > 1 {
         parts.push(format!("{}/{}", view.attempt, view.retries.saturating_add(1)));
     }
-    let progress = view.progress.as_ref().filter(|_| running).map(|it| it.text.clone());
-    let notes = [
-        progress.unwrap_or_default(),
-        view.reason.clone(),
-        view.waiting.clone(),
-        view.owner.clone(),
-    ];
-    parts.extend(notes.into_iter().find(|note| !note.is_empty()));
+    parts.extend((!view.owner.is_empty()).then(|| view.owner.clone()));
     parts
 }
 

@@ -4,7 +4,7 @@ use capsule_proto::v1::{Status, TaskView};
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::ui::Ui;
-use crate::ui::escape;
+use crate::ui::{escape, table};
 
 /// How things look here and now.
 #[derive(Debug, Clone)]
@@ -99,12 +99,18 @@ impl Look {
         text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
     }
 
+    /// As much of a text as fits; a sign at its end says that there is more.
+    pub(crate) fn cut(&self, text: &str, width: usize) -> String {
+        let cut = table::cut(text, width);
+        if self.ascii { cut.replace('…', "~") } else { cut }
+    }
+
     /// Our own text.
     pub(crate) fn own(&self, text: &str) -> String {
         if !self.ascii {
             return text.to_owned();
         }
-        let text = text.replace('·', "-").replace('—', "-").replace('…', "...");
+        let text = text.replace(['·', '—'], "-").replace('…', "...");
         let text = text.replace('←', "Left").replace('→', "Right").replace('↑', "Up");
         text.replace('↓', "Down").replace('●', "*").replace('│', "|")
     }

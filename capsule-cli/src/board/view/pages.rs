@@ -1,5 +1,7 @@
 //! What the tabs of the open task hold.
 
+use std::fmt::Write as _;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -8,8 +10,7 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::look::Look;
 use super::row;
-use crate::board::model::detail::{Detail, Tab};
-use crate::board::model::log;
+use crate::board::model::detail::{Detail, Tab, log};
 use crate::ui::{task, time};
 
 /// Rows of a text that is no log; nobody reads more of it here.
@@ -76,7 +77,7 @@ fn text(detail: &Detail, look: &Look) -> String {
             let gates = why.map_or(&show.gates, |why| &why.gates);
             let mut text = lines(why.map_or("", |why| why.text.as_str()));
             for (number, gate) in (1..).zip(gates) {
-                text.push_str(&format!("\n  {number}. {}", look.safe(&gate.text)));
+                let _ = write!(text, "\n  {number}. {}", look.safe(&gate.text));
             }
             text
         }

@@ -15,6 +15,7 @@ use crate::ui::table::{Cell, Table};
 ///
 /// Keys move, open, filter, cancel and retry; ? lists them. q leaves the board; the tasks go on.
 /// With --app the columns are those of the app's own board. Off a terminal it is printed once.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  capsule board --filter 'task:sync* age:<1h'\n  capsule board --once\n  capsule board --page Tasks\n  capsule board --json=boards | jq '.boards[].columns[] | {label, total}'"
@@ -51,7 +52,7 @@ impl BoardArgs {
             ascii: self.ascii,
             readonly: self.readonly,
         };
-        board::show(context, wanted).await
+        Box::pin(board::show(context, wanted)).await
     }
 }
 

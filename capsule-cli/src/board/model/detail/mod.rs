@@ -1,8 +1,11 @@
 //! The open task: what the daemon says of it, its log, and what of that is seen.
 
+pub(crate) mod log;
+
 use capsule_proto::v1::{LogChunk, ShowReply, TaskView, WhyReply};
 
-use super::log::Log;
+use self::log::Log;
+use super::keys::Way;
 
 /// What of a task is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +45,7 @@ impl Tab {
 }
 
 /// A task that is open.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key")]
 #[derive(Debug)]
 pub(crate) struct Detail {
     pub(crate) id: u64,
@@ -108,8 +112,25 @@ impl Detail {
         if self.tab == Tab::Log && self.follow { last } else { self.scroll.min(last) }
     }
 
+    pub(super) fn travel(&mut self, way: Way) {
+        match way {
+            Way::Up => self.step(-1),
+            Way::Down => self.step(1),
+            Way::PageUp => self.leaf(-1),
+            Way::PageDown => self.leaf(1),
+            Way::First => self.step(isize::MIN),
+            Way::Last => self.step(isize::MAX),
+            Way::Left | Way::Right => {
+                let now = Tab::ALL.iter().position(|tab| *tab == self.tab).unwrap_or_default();
+                let by = if way == Way::Left { Tab::ALL.len() - 1 } else { 1 };
+                let next = Tab::ALL.get((now + by) % Tab::ALL.len());
+                self.turn_to(next.copied().unwrap_or_default());
+            }
+        }
+    }
+
     /// Scrolls; up leaves the end of the log, down to the end follows it again.
-    pub(crate) fn step(&mut self, by: isize) {
+    fn step(&mut self, by: isize) {
         let (rows, seen) = self.drawn;
         let last = rows.saturating_sub(seen);
         self.scroll = self.top(rows, seen).saturating_add_signed(by).min(last);
@@ -117,7 +138,7 @@ impl Detail {
     }
 
     /// A page up or down.
-    pub(crate) fn leaf(&mut self, pages: isize) {
+    fn leaf(&mut self, pages: isize) {
         let page = isize::try_from(self.drawn.1.saturating_sub(1).max(1)).unwrap_or(1);
         self.step(pages.saturating_mul(page));
     }

@@ -86,7 +86,7 @@ impl Log {
 
 fn extend(line: &mut Line, part: &str) {
     let room = LINE.saturating_sub(line.text.len());
-    let end = part.floor_char_boundary(room);
+    let end = (0..=room.min(part.len())).rev().find(|at| part.is_char_boundary(*at)).unwrap_or(0);
     let (kept, cut) = part.split_at_checked(end).unwrap_or((part, ""));
     line.text.push_str(kept);
     line.width += kept.width();
