@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 58] = [
+const VERBS: [&[&str]; 59] = [
     &[],
     &["submit"],
     &["run"],
@@ -16,6 +16,7 @@ const VERBS: [&[&str]; 58] = [
     &["wait"],
     &["why"],
     &["board"],
+    &["web"],
     &["chat"],
     &["events"],
     &["cancel"],
