@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::words::{Split, Work};
-use crate::commands::{admin, apps, change, chat, schedule, task, web};
+use crate::commands::{admin, apps, change, chat, schedule, task};
 
 /// Run background tasks that survive: submit, watch and steer them.
 #[derive(Debug, Parser)]
@@ -172,7 +172,12 @@ pub(crate) enum Verb {
     /// Show tasks in columns, live
     Board(task::board::BoardArgs),
     /// Print a link that opens the board in a browser, good once and for ten minutes
-    Web(web::WebArgs),
+    #[command(
+        after_help = "The board is served on this machine only, from the first `capsule web` on.\n\
+                            From another machine: ssh -L 7788:127.0.0.1:7788 HOST, then the link as it is.\n\n\
+                            Examples:\n  capsule web\n  xdg-open \"$(capsule web)\""
+    )]
+    Web,
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),
     /// Print every change of tasks and schedules as it is committed, one JSON object a line

@@ -148,7 +148,7 @@ impl Browser {
         all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let mut text = format!("{method} {path} HTTP/1.1\r\n");
         for (name, value) in all.iter().filter(|(_, value)| !value.is_empty()) {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.push_str(&[*name, ": ", value.as_str(), "\r\n"].concat());
         }
         text.push_str("\r\n");
         text.push_str(body);
@@ -159,8 +159,10 @@ impl Browser {
 
 /// Fields as a form sends them.
 pub fn form(fields: &[(&str, &str)]) -> String {
-    let coded =
-        |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+    let coded = |text: &str| -> String {
+        let bytes: Vec<String> = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        bytes.concat()
+    };
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", coded(name), coded(value))).collect();
     pairs.join("&")

@@ -174,7 +174,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Wait(args) => Box::pin(args.run(context)).await,
         Verb::Why(args) => Box::pin(args.run(context)).await,
         Verb::Board(args) => Box::pin(args.run(context)).await,
-        Verb::Web(args) => Box::pin(args.run(context)).await,
+        Verb::Web => Box::pin(web::run(context)).await,
         Verb::Chat(args) => Box::pin(args.run(context)).await,
         Verb::Events(args) => Box::pin(args.run(context)).await,
         Verb::Cancel(args) => Box::pin(args.run(context)).await,

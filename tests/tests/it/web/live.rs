@@ -79,7 +79,8 @@ fn a_log_grows_and_goes_on_where_it_was_left() {
     let page = stream_of(&browser.get(&path).text);
     let mut events = browser.stream(&page, None);
     std::fs::write(&gate, "").unwrap();
-    let second = "l-out\">&#60;b&#62;second";
+    // In the state the script stands too, but goes on in the same line.
+    let second = "&#60;b&#62;second&#60;/b&#62;\n";
     let failed = "<strong id=\"status\">failed";
     let told = events.until(second);
     assert!(told.data.contains("hx-target=\"#log\" hx-swap=\"beforeend\""), "{}", told.data);
@@ -91,4 +92,7 @@ fn a_log_grows_and_goes_on_where_it_was_left() {
     assert_eq!(again.next_within(Duration::from_millis(300)), None);
     home.capsule(["retry", &id.to_string()]).run().exits(0);
     again.until(second);
+    // Also who comes back only when it has ended once more.
+    assert_eq!(home.ended(id)["attempt"], 2);
+    browser.stream(&page, Some(&ended.id)).until(second);
 }
