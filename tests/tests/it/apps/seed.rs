@@ -57,10 +57,18 @@ fn its_page_is_a_board_and_its_schedule_submits_for_the_system() {
     assert!(history.contains("completed"), "{history}");
 }
 
+const OWN_BOARD: &str = r#"
+
+@app.page("Failures", icon="x")
+def failures():
+    broken = cpsl.ui.TaskBoardColumn("Broken", statuses=["failed", "timeout"])
+    wanted = {"task_name": "sync_leads"}
+    return cpsl.ui.Page([cpsl.ui.TaskBoard(title="What <failed>", filter=wanted, columns=[broken])])
+"#;
+
 #[test]
 fn its_pages_are_boards_in_a_browser_too() {
-    let own = "\n\n@app.page(\"Failures\", icon=\"x\")\ndef failures():\n    return cpsl.ui.Page([cpsl.ui.TaskBoard(\n        title=\"What <failed>\", filter={\"task_name\": \"sync_leads\"},\n        columns=[{\"label\": \"Broken\", \"statuses\": [\"failed\", \"timeout\"]}])])\n";
-    let Some(app) = Deployed::new(&(seed_app() + own)) else { return };
+    let Some(app) = Deployed::new(&(seed_app() + OWN_BOARD)) else { return };
     app.says(&["submit", "sync_leads", "--owner-id", "acme", "--wait"]);
     app.says(&["submit", "rebuild_index", "--owner-id", "u1", "--wait"]);
     app.says(&["schedule", "trigger", "hourly_sync"]);
