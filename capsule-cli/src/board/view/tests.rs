@@ -172,19 +172,6 @@ fn pictures_at_three_sizes() {
     }
 }
 
-/// The picture of the README.
-#[test]
-fn the_readme_shows_the_board() {
-    let mut board = filled((120, 27));
-    open(&mut board, b"fetched page 12 of 19");
-    check("readme", &mut board, &look(true, false));
-    let picture = once::text(&drawn(&mut board, &look(true, false), (120, 27)));
-    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
-    let shown: Vec<String> =
-        picture.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
-    assert!(readme.contains(&shown.join("\n")), "the README shows another one");
-}
-
 #[test]
 fn pictures_of_other_moments() {
     let size = (100, 20);

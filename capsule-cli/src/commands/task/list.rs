@@ -18,7 +18,8 @@ const PAGE: u32 = 1000;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         capsule list --status failed --since 2h\n  \
-                        capsule list --task sync_leads --json id,status")]
+                        capsule list --task sync_leads --json id,status\n  \
+                        capsule list --filter 'task:sync* state:failed age:<1h'")]
 pub(crate) struct ListArgs {
     /// At most this many
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

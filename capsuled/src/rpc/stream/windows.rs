@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const SHARE: u32 = 10;
 /// Tasks in a window, at the most.
 const LIMIT_MAX: usize = 1000;
+/// Windows of a board, at the most: no board has so many columns.
+const WINDOWS_MAX: usize = 64;
 
 pub(super) type Sender = mpsc::Sender<Result<v1::WatchEvent, tonic::Status>>;
 
@@ -55,7 +57,7 @@ pub(super) fn windows(wire: Vec<v1::Window>) -> Vec<Window> {
         }))
         .statuses,
     };
-    wire.into_iter().map(window).collect()
+    wire.into_iter().take(WINDOWS_MAX).map(window).collect()
 }
 
 impl Pictures {
