@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use capsuled::{daemon, database, service, telemetry};
 use clap::{Parser, Subcommand};
 
+/// Why not the system's: see `docs/decisions/034-jemalloc.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The daemon of Capsule: a durable task queue with a process-isolating worker pool.
 #[derive(Debug, Parser)]
 #[command(version, about)]

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { after, before, test } from "node:test";
 
 const { MODULES, PROGRAMS, PLACE, CHROMIUM, SHOTS } = process.env;
@@ -11,7 +12,7 @@ const { chromium } = require("playwright-core");
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const HOSTILE = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=2</script>'\"&";
 
-let browser, daemon;
+let browser, daemon, port;
 /** What browsers complained of, on any page. */
 const complaints = [];
 
@@ -32,7 +33,7 @@ async function until(what, look) {
 
 async function start() {
   const log = openSync(`${PLACE}/log`, "a");
-  daemon = spawn(`${PROGRAMS}/capsuled`, ["run", "--slots", "4"], { stdio: ["ignore", log, log] });
+  daemon = spawn(`${PROGRAMS}/capsuled`, ["run", "--slots", "4", "--web", `127.0.0.1:${port}`], { stdio: ["ignore", log, log] });
   await until("the daemon is ready", () => {
     try { return JSON.parse(capsule("status", "--json")).keeper.connected; } catch { return false; }
   });
@@ -65,7 +66,16 @@ const column = (page, label) =>
   page.locator("section.column", { has: page.locator("h3", { hasText: label }) });
 const card = (page, label, id) => column(page, label).locator(`#b0-${id}`);
 
+/** A port that no other test takes while the daemon is away. */
+const freePort = () => new Promise((told) => {
+  const server = createServer().listen(0, "127.0.0.1", () => {
+    const found = server.address().port;
+    server.close(() => told(found));
+  });
+});
+
 before(async () => {
+  port = await freePort();
   await start();
   browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
 });

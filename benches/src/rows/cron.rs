@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use capsule_proto::v1;
 use capsule_proto::v1::schedules_client::SchedulesClient;
 use capsule_proto::v1::watch_event::Event;
+use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use super::idle;
@@ -31,7 +32,7 @@ const LABEL: &str = "fire";
 /// Lateness from the planned instant to when the change was seen outside, which is after its
 /// commit; fires that are spread over time, then many at one instant, then none for a while.
 pub(super) fn cron(bench: &Bench) -> anyhow::Result<Vec<Line>> {
-    let daemon = Daemon::start(bench, 4)?;
+    let mut daemon = Daemon::start(bench, 4)?;
     let spread = bench.amount(1000, 200);
     // More are not allowed: those that fire are given another time, and then a far one again.
     block_on(add(&daemon, 0, &vec![FAR_US; SCHEDULES]))?;
@@ -54,6 +55,10 @@ pub(super) fn cron(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     ];
     block_on(add(&daemon, 0, &vec![FAR_US; apart.len() + AT_ONCE]))?;
     lines.extend(idle::calm(bench, &daemon, "cron, 10,000 schedules that wait"));
+    daemon.end(Signal::SIGTERM)?;
+    daemon.restart()?;
+    let [_, memory] = idle::calm(bench, &daemon, "cron, the same after a start");
+    lines.push(memory);
     Ok(lines)
 }
 

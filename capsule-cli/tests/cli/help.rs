@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 59] = [
+const VERBS: [&[&str]; 60] = [
     &[],
     &["submit"],
     &["run"],
@@ -43,6 +43,7 @@ const VERBS: [&[&str]; 59] = [
     &["schedule", "history"],
     &["schedule", "next"],
     &["schedule", "trigger"],
+    &["schedule", "backfill"],
     &["schedule", "end"],
     &["queue"],
     &["queue", "list"],

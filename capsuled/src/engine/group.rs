@@ -22,7 +22,7 @@ use super::{EngineError, Shared};
 use crate::apps::Runner;
 use crate::book::Book;
 use crate::failpoint;
-use crate::schedule::TickKey;
+use crate::schedule::{Tick, TickKey};
 use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
 
 /// What the engine thread carries from group to group.
@@ -58,8 +58,8 @@ pub(super) struct Group<'a> {
     changes: Vec<Change>,
     /// What must be in one batch together, and with which tasks; in this order.
     units: Vec<(Vec<TaskId>, Vec<Change>)>,
-    /// Ticks that this group has written, or taken away.
-    pub(super) ticked: BTreeMap<TickKey, bool>,
+    /// Rows of ticks as this group leaves them; `None` = taken away.
+    pub(super) ticked: BTreeMap<TickKey, Option<Tick>>,
     feed: Vec<Changed>,
     pub(super) effects: Vec<Effect>,
     /// Tasks that may be runs of schedules, and whether they have just ended; else their last

@@ -45,8 +45,8 @@ pub use self::request::{
 use self::request::{Reply, Request};
 pub use self::retention::{STONES_KEPT, STONES_MAX};
 pub use self::ticks::{
-    Added, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX, ScheduleChange, ScheduleError,
-    TickRow,
+    Added, AskedBackfill, Backfilled, NewRecurrence, NewSchedule, Recurrence, SCHEDULES_MAX,
+    ScheduleChange, ScheduleError, TickRow,
 };
 use crate::apps::Apps;
 use crate::book::{Book, Keep, Keeper, Queue};

@@ -13,6 +13,7 @@ use super::request::{submit, targets};
 use super::status::Refused;
 use super::stream::{submits, tail, watch};
 use super::{Api, convert, show};
+use crate::book::Book;
 use crate::engine;
 
 /// Tasks on a page of `list`, unless said otherwise, and at the most.
@@ -216,16 +217,23 @@ impl Api {
     }
 
     pub(super) fn views(&self, ids: &[TaskId]) -> Result<Vec<v1::TaskView>, Refused> {
+        let views = self.views_in(&self.engine.book(), ids.iter().copied())?;
+        Ok(views.into_iter().map(|view| self.with_progress(view)).collect())
+    }
+
+    /// Without progress, for those who hold the book already.
+    pub(super) fn views_in(
+        &self,
+        book: &Book,
+        ids: impl Iterator<Item = TaskId>,
+    ) -> Result<Vec<v1::TaskView>, Refused> {
         let now = self.engine.now();
-        let mut views = Vec::with_capacity(ids.len());
-        {
-            let book = self.engine.book();
-            for id in ids {
-                if let Some(task) = engine::task(self.engine.store(), *id)? {
-                    views.push(convert::view(&book, &task, book.waiting(&task, now)));
-                }
+        let mut views = Vec::with_capacity(ids.size_hint().0);
+        for id in ids {
+            if let Some(task) = engine::task(self.engine.store(), id)? {
+                views.push(convert::view(book, &task, book.waiting(&task, now)));
             }
         }
-        Ok(views.into_iter().map(|view| self.with_progress(view)).collect())
+        Ok(views)
     }
 }

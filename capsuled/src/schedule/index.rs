@@ -10,7 +10,8 @@ use super::{Origin, Schedule};
 /// All schedules, ended ones too; rebuilt from the store at each start.
 #[derive(Clone, Debug, Default)]
 pub struct Schedules {
-    all: BTreeMap<ScheduleId, Schedule>,
+    /// Boxed: a node of the tree has room for eleven, and on the average half of it is empty.
+    all: BTreeMap<ScheduleId, Box<Schedule>>,
     /// Those with a name of their own, by app and name.
     named: BTreeMap<(String, String), ScheduleId>,
     alarms: BTreeSet<(Timestamp, ScheduleId)>,
@@ -32,7 +33,7 @@ impl Schedules {
         self.alarms.extend(schedule.alarm().map(|at| (at, schedule.id)));
         self.former.extend(schedule.former.map(|task| (task, schedule.id)));
         self.expected += usize::from(wants_alarm(&schedule));
-        self.all.insert(schedule.id, schedule);
+        self.all.insert(schedule.id, Box::new(schedule));
     }
 
     /// Forgets a schedule.
@@ -60,23 +61,28 @@ impl Schedules {
 
     /// A schedule.
     pub fn get(&self, id: ScheduleId) -> Option<&Schedule> {
-        self.all.get(&id)
+        self.all.get(&id).map(|it| &**it)
     }
 
     /// The schedule of this name, of an app or of none.
     pub fn named(&self, app: &str, name: &str) -> Option<&Schedule> {
         let id = self.named.get(&(app.to_owned(), name.to_owned()))?;
-        self.all.get(id)
+        self.all.get(id).map(|it| &**it)
     }
 
     /// The schedule whose last fire made this task.
     pub fn of_run(&self, task: TaskId) -> Option<&Schedule> {
-        self.all.get(self.former.get(&task)?)
+        self.all.get(self.former.get(&task)?).map(|it| &**it)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
     }
 
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Schedule> {
-        self.all.values()
+        self.all.values().map(|it| &**it)
     }
 
     /// The next instant at which the clock does something, and to whom.

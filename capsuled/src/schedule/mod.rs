@@ -3,17 +3,20 @@
 //! Pure data and the calendar: it must not know the engine, the store or the wire. Invariant: no
 //! rule is kept that was not read and found to come at least once.
 
+mod backfill;
 mod cron;
 mod index;
 mod plan;
 mod policy;
 mod rule;
+mod template;
+mod tick;
 
 use capsule_core::id::{ScheduleId, TaskId};
-use capsule_core::spec::TaskSpec;
 use capsule_core::time::{Span, Timestamp};
 use minicbor::{Decode, Encode};
 
+pub use self::backfill::{Backfill, Rows};
 pub use self::cron::{Cron, CronError, Shift, local_zone};
 pub use self::index::Schedules;
 pub use self::plan::{Due, LATE, Missed};
@@ -21,6 +24,8 @@ pub use self::policy::{
     BUFFER_MAX, CATCH_UP_MAX, CatchUp, Counted, JITTER_MAX, Overlap, Paused, Policy,
 };
 pub use self::rule::{MISSED_MAX, Rule, RuleError};
+pub use self::template::Template;
+pub use self::tick::{Fire, LastTick, Outcome, Tick, TickKey};
 
 /// How long what became of a tick is kept, and a schedule after its end.
 pub const TICKS_KEPT: Span = Span::from_secs(90 * 86_400);
@@ -73,7 +78,7 @@ pub struct Schedule {
     pub former: Option<TaskId>,
     /// What each fire of a recurrence submits; a handler's run is made of its definition.
     #[n(12)]
-    pub template: Option<Box<TaskSpec>>,
+    pub template: Option<Template>,
     /// Every planned instant up to this one has been decided, whichever rule planned it; later
     /// than now when the clock was set back.
     #[n(13)]
@@ -107,6 +112,14 @@ pub struct Schedule {
     /// When the rule in force and its bounds began; `None` = with the schedule.
     #[n(21)]
     pub since: Option<Timestamp>,
+    /// How many ticks wait to be backfilled: those whose rows say [`Outcome::ToBackfill`].
+    #[n(22)]
+    #[cbor(default)]
+    pub backfill: u32,
+    /// From the first to the last tick from before it was registered that was backfilled and whose
+    /// row is not kept any more.
+    #[n(23)]
+    pub forgotten: Option<(Timestamp, Timestamp)>,
 }
 
 /// A tick that will be passed over.
@@ -145,130 +158,6 @@ impl Origin {
     }
 }
 
-/// The last fire of a schedule.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct LastTick {
-    /// When it was planned.
-    #[n(0)]
-    pub planned: Timestamp,
-    /// What became of it.
-    #[n(1)]
-    pub outcome: Outcome,
-}
-
-/// What became of a planned fire.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Tick {
-    /// When that was decided.
-    #[n(0)]
-    pub at: Timestamp,
-    /// What was decided.
-    #[n(1)]
-    pub outcome: Outcome,
-}
-
-/// What was decided about a planned fire.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Outcome {
-    /// It made this task.
-    #[n(0)]
-    Fired {
-        /// Which.
-        #[n(0)]
-        task: TaskId,
-        /// Whether it was on time.
-        #[n(1)]
-        how: Fire,
-    },
-    /// This task of the fire before had not ended, or stood for it.
-    #[n(1)]
-    Skipped {
-        /// Which.
-        #[n(0)]
-        task: TaskId,
-    },
-    /// Nobody was there; stands for all ticks up to `until`.
-    #[n(2)]
-    Missed {
-        /// The last of them.
-        #[n(0)]
-        until: Timestamp,
-        /// How many; [`MISSED_MAX`] = so many or more.
-        #[n(1)]
-        count: u32,
-    },
-    /// No task could be made.
-    #[n(3)]
-    Refused {
-        /// Why.
-        #[n(0)]
-        why: String,
-    },
-    /// The schedule was paused; stands for all ticks up to `until`.
-    #[n(4)]
-    Paused {
-        /// The last of them.
-        #[n(0)]
-        until: Timestamp,
-        /// How many; [`MISSED_MAX`] = so many or more.
-        #[n(1)]
-        count: u32,
-    },
-    /// It waits until the run before has ended.
-    #[n(5)]
-    Buffered {
-        /// The task of that run.
-        #[n(0)]
-        task: TaskId,
-    },
-    /// Somebody asked for it to be passed over.
-    #[n(6)]
-    PassedOver {
-        /// Who.
-        #[n(0)]
-        by: String,
-    },
-}
-
-impl Outcome {
-    /// The task that the fire made.
-    pub const fn made(&self) -> Option<TaskId> {
-        if let Self::Fired { task, .. } = self { Some(*task) } else { None }
-    }
-}
-
-/// How a fire came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Fire {
-    /// On time.
-    #[n(0)]
-    OnTime,
-    /// Late, because nobody was there.
-    #[n(1)]
-    CaughtUp,
-    /// By hand.
-    #[n(2)]
-    Manual,
-    /// It had waited until the run before has ended.
-    #[n(3)]
-    Buffered,
-    /// By hand, for a time that is over.
-    #[n(4)]
-    Backfilled,
-}
-
-/// The key of a tick: there is one record for each planned fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TickKey {
-    /// Of which schedule.
-    pub schedule: ScheduleId,
-    /// Of which of its rules.
-    pub generation: u32,
-    /// When it was planned.
-    pub planned: Timestamp,
-}
-
 impl Schedule {
     /// A recurrence of nothing yet that begins at `now`.
     pub fn new(id: ScheduleId, rule: Rule, now: Timestamp) -> Self {
@@ -295,6 +184,8 @@ impl Schedule {
             buffered: Vec::new(),
             title: String::new(),
             since: None,
+            backfill: 0,
+            forgotten: None,
         }
     }
 
@@ -337,63 +228,5 @@ impl Schedule {
             (None, Some(_)) => None,
             (None, None) => self.next.map(|planned| self.due_at(planned)),
         }
-    }
-}
-
-impl TickKey {
-    /// The length of a key in bytes.
-    pub const LEN: usize = 20;
-
-    /// In the order of the fires of one schedule.
-    pub fn encode(self) -> [u8; Self::LEN] {
-        let mut key = [0; Self::LEN];
-        let (schedule, rest) = key.split_at_mut(8);
-        let (generation, planned) = rest.split_at_mut(4);
-        schedule.copy_from_slice(&self.schedule.0.to_be_bytes());
-        generation.copy_from_slice(&self.generation.to_be_bytes());
-        // Instants before 1970 sort before the others.
-        planned.copy_from_slice(&(self.planned.0 ^ i64::MIN).to_be_bytes());
-        key
-    }
-
-    /// From its bytes; `None` when they are no such key.
-    pub fn decode(key: &[u8]) -> Option<Self> {
-        let (schedule, rest) = key.split_first_chunk()?;
-        let (generation, planned) = rest.split_first_chunk()?;
-        Some(Self {
-            schedule: ScheduleId(u64::from_be_bytes(*schedule)),
-            generation: u32::from_be_bytes(*generation),
-            planned: Timestamp(i64::from_be_bytes(planned.try_into().ok()?) ^ i64::MIN),
-        })
-    }
-
-    /// Before the first and behind the last key of a schedule.
-    pub fn range(schedule: ScheduleId) -> ([u8; Self::LEN], [u8; Self::LEN]) {
-        let key = |generation, planned| Self { schedule, generation, planned: Timestamp(planned) };
-        (key(0, i64::MIN).encode(), key(u32::MAX, i64::MAX).encode())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_back_and_sort_by_time() {
-        let key = |generation, planned| TickKey {
-            schedule: ScheduleId(7),
-            generation,
-            planned: Timestamp(planned),
-        };
-        let mut before = key(0, i64::MIN);
-        for next in [key(1, -5), key(1, 0), key(1, 9), key(2, 3)] {
-            assert_eq!(TickKey::decode(&next.encode()), Some(next));
-            assert!(before.encode() < next.encode());
-            before = next;
-        }
-        let (from, to) = TickKey::range(ScheduleId(7));
-        assert!(from < before.encode() && before.encode() < to);
-        assert_eq!(TickKey::decode(b"short"), None);
-        assert_eq!(TickKey::decode(&[0; 21]), None);
     }
 }

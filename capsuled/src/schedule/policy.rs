@@ -107,6 +107,10 @@ pub struct Paused {
     /// Why.
     #[n(2)]
     pub note: String,
+    /// A backfill was asked for since: that goes on all the same.
+    #[n(3)]
+    #[cbor(default)]
+    pub backfills: bool,
 }
 
 impl Overlap {

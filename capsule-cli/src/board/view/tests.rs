@@ -29,8 +29,8 @@ fn look(colored: bool, ascii: bool) -> Look {
     Look { ui, colored, ascii }
 }
 
-fn ago(seconds: i64) -> Option<i64> {
-    Some(NOW - seconds * 1_000_000)
+fn ago(seconds: i64) -> i64 {
+    NOW - seconds * 1_000_000
 }
 
 fn task(id: u64, name: &str, status: Status) -> TaskView {
@@ -67,14 +67,18 @@ fn sample() -> Vec<TaskView> {
             ..task(1845, "rebuild_index", Status::Pending)
         },
         TaskView {
-            started_us: ago(48),
+            started_us: Some(ago(48)),
             attempt: 2,
             retries: 2,
             pid: Some(48_213),
             progress: Some(Progress { done: 64.0, total: Some(100.0), text: "page 12".to_owned() }),
             ..task(1842, "sync_leads", Status::Running)
         },
-        TaskView { started_us: ago(12), pid: Some(7), ..task(1841, "export", Status::Running) },
+        TaskView {
+            started_us: Some(ago(12)),
+            pid: Some(7),
+            ..task(1841, "export", Status::Running)
+        },
     ];
     for (id, status, reason) in [
         (1839, Status::Failed, "exit 3"),
@@ -83,8 +87,8 @@ fn sample() -> Vec<TaskView> {
         (1844, Status::Completed, ""),
     ] {
         all.push(TaskView {
-            started_us: ago(70),
-            ended_us: ago(66),
+            started_us: Some(ago(70)),
+            ended_us: Some(ago(66)),
             reason: reason.to_owned(),
             ..task(id, "rebuild_index", status)
         });

@@ -1,6 +1,7 @@
 //! `schedule`: what fires again and again, when next, and what became of it.
 
 mod add;
+mod backfill;
 mod crontab;
 mod import;
 pub(crate) mod show;
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use self::add::{AddArgs, WhenArgs};
+use self::backfill::BackfillArgs;
 use self::import::ImportVerb;
 use crate::args::values;
 use crate::commands::Context;
@@ -119,6 +121,8 @@ pub(crate) enum ScheduleVerb {
         #[command(flatten)]
         which: Which,
     },
+    /// Run what has not fired of a time that is over, also from before the schedule was there
+    Backfill(BackfillArgs),
     /// End what was added or a recurrence; the task that it submitted last goes on
     #[command(visible_alias = "end")]
     Remove {
@@ -133,7 +137,8 @@ pub(crate) enum ScheduleVerb {
 const LIST_FIELDS: &str = "\
 With --json: id, label, app, name, rule, prose, zone, origin (app, manifest, sdk or manual),
 generation, owner, created_at, next_at, next_wall, last, paused (since, by, note), skip_at,
-waiting, fires, done, ended_at, submits, policy.";
+decided_at (later than now = silent until then, since the clock was set back), waiting,
+backfill, fires, done, ended_at, submits, policy.";
 
 /// A schedule.
 #[derive(Debug, Args)]
@@ -148,6 +153,7 @@ impl ScheduleVerb {
         let ui = &context.ui;
         match self {
             Self::Add(args) => return args.run(context).await,
+            Self::Backfill(args) => args.run(context).await?,
             Self::Import(verb) => return verb.run(context).await,
             Self::List { all } => list(context, *all).await?,
             Self::Show { which } => {

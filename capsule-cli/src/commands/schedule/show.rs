@@ -25,11 +25,17 @@ pub(super) fn one(ui: &Ui, it: &ScheduleView) -> Result<(), CliError> {
             if paused.note.is_empty() { String::new() } else { format!(": {}", paused.note) };
         lines.push(("paused", format!("{} {by}{note}", ui.times.told(paused.since_us))));
     }
+    if let Some(until) = silent(ui, it) {
+        lines.push(("silent", format!("until {} UTC: the clock was set back", time::utc(until))));
+    }
     if let Some(skip) = it.skip_us {
         lines.push(("skips", format!("{} UTC", time::utc(skip))));
     }
     for waits in &it.waiting_us {
         lines.push(("waits", format!("{} UTC, until the run before has ended", time::utc(*waits))));
+    }
+    if it.backfill > 0 {
+        lines.push(("backfills", backfills(it)));
     }
     lines.push(("policy", policy(it.policy.as_ref().unwrap_or(&SchedulePolicy::default()))));
     lines.push(("fired", it.fires.to_string()));
@@ -40,6 +46,19 @@ pub(super) fn one(ui: &Ui, it: &ScheduleView) -> Result<(), CliError> {
         ui.say(escape::line(&format!("{name:<9} {text}")).trim_end())?;
     }
     Ok(())
+}
+
+/// Until when it does not fire because the clock was set back.
+fn silent(ui: &Ui, it: &ScheduleView) -> Option<i64> {
+    let now = ui.times.now.as_microsecond();
+    it.decided_us.filter(|us| *us > now && it.ended_us.is_none() && it.next_us.is_some())
+}
+
+fn backfills(it: &ScheduleView) -> String {
+    let fires = if it.backfill == 1 { "fire waits" } else { "fires wait" };
+    let held = it.paused.as_ref().is_some_and(|paused| !paused.backfills);
+    let until = if held { "until it is resumed" } else { "each until the run before has ended" };
+    format!("{} {fires}, {until}", it.backfill)
 }
 
 fn runs(it: &ScheduleView) -> String {
@@ -203,14 +222,29 @@ fn status(tick: &TickView, task: &TaskView) -> Value {
     shape::status(Status::try_from(task.status).unwrap_or_default())
 }
 
-/// Planned fires; `zone` is where they are planned.
+/// Planned fires to come; `zone` is where they are planned.
 pub(super) fn fires(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
-    let mut heads = vec!["NEXT (UTC)", "NEXT (LOCAL)", "", "NOTE"];
-    let walled = zone != "UTC" && !zone.is_empty();
-    if walled {
-        heads.insert(1, "NEXT (ITS ZONE)");
-    }
-    let mut table = Table::new(heads).sparing_first(&["", "NEXT (LOCAL)"]);
+    let table = Table::new(heads(zone, ["NEXT (UTC)", "NEXT (ITS ZONE)", "NEXT (LOCAL)"]));
+    fill(ui, zone, fires, table.sparing_first(&["", "NEXT (LOCAL)"]))
+}
+
+/// Planned fires of a time that is over.
+pub(super) fn planned(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
+    let table = Table::new(heads(zone, ["PLANNED (UTC)", "IN ITS ZONE", "LOCAL"]));
+    fill(ui, zone, fires, table.sparing_first(&["", "LOCAL"]))
+}
+
+fn is_walled(zone: &str) -> bool {
+    zone != "UTC" && !zone.is_empty()
+}
+
+fn heads(zone: &str, names: [&'static str; 3]) -> Vec<&'static str> {
+    let [utc, own, local] = names;
+    let own = is_walled(zone).then_some(own);
+    [Some(utc), own, Some(local), Some(""), Some("NOTE")].into_iter().flatten().collect()
+}
+
+fn fill(ui: &Ui, zone: &str, fires: &[FireView], mut table: Table) -> Listing {
     for fire in fires {
         let us = fire.at_us;
         let jitter =
@@ -222,7 +256,7 @@ pub(super) fn fires(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
             Cell::new(format!("({})", ui.times.told(us))),
             Cell::new(note),
         ];
-        if walled {
+        if is_walled(zone) {
             cells.insert(1, Cell::new(&fire.wall));
         }
         table.push(cells);
@@ -232,7 +266,7 @@ pub(super) fn fires(ui: &Ui, zone: &str, fires: &[FireView]) -> Listing {
     Listing { table, json, ids }
 }
 
-fn fire_json(it: &FireView) -> Value {
+pub(super) fn fire_json(it: &FireView) -> Value {
     json!({
         "planned_at": json::at(it.at_us),
         "wall": json::text(&it.wall),
@@ -293,6 +327,8 @@ pub(super) fn schedule_json(it: &ScheduleView) -> Value {
             "note": json::text(&paused.note),
         })),
         "skip_at": json::maybe_at(it.skip_us),
+        "decided_at": json::maybe_at(it.decided_us),
+        "backfill": it.backfill,
         "waiting": it.waiting_us.iter().map(|us| json::at(*us)).collect::<Vec<_>>(),
         "fires": it.fires,
         "done": it.done,

@@ -1,5 +1,7 @@
 //! `schedule`: what a person is shown, and what the daemon is asked.
 
+mod backfill;
+
 use capsule_proto::v1::schedules_server::Schedules;
 use capsule_proto::v1::*;
 use serde_json::{Value, json};
@@ -103,12 +105,17 @@ impl Schedules for Served {
         &self,
         request: Request<NextFiresRequest>,
     ) -> Result<Response<NextFiresReply>> {
-        let count = request.into_inner().count;
+        let NextFiresRequest { schedule, count, .. } = request.into_inner();
+        let decided_us = (schedule == "early").then_some(PLANNED * 2);
         let fires_us: Vec<i64> =
             (0..count).map(|n| PLANNED + i64::from(n) * 3_600_000_000).collect();
         let fires = fires_us.iter().map(|at_us| FireView { at_us: *at_us, ..FireView::default() });
         let fires = fires.collect();
-        Ok(Response::new(NextFiresReply { schedule: Some(hourly()), fires_us, fires }))
+        Ok(Response::new(NextFiresReply {
+            schedule: Some(ScheduleView { decided_us, ..hourly() }),
+            fires_us,
+            fires,
+        }))
     }
 
     async fn trigger_schedule(
@@ -118,6 +125,13 @@ impl Schedules for Served {
         self.0.lock().heard.push(format!("trigger {}", request.into_inner().schedule));
         let task = Some(task(1851, "hourly_sync", Status::Pending));
         Ok(Response::new(TriggerScheduleReply { task }))
+    }
+
+    async fn backfill_schedule(
+        &self,
+        request: Request<BackfillScheduleRequest>,
+    ) -> Result<Response<BackfillScheduleReply>> {
+        backfill::answer(self, &request.into_inner())
     }
 
     async fn end_schedule(
@@ -280,6 +294,9 @@ fn what_people_do_by_hand_is_said_back() {
         shown.contains("every hour, UTC") && shown.contains("the code of app leads"),
         "{shown}"
     );
+    assert!(!shown.contains("silent"), "{shown}");
+    let early = said(&["schedule", "show", "early"]);
+    assert!(early.contains("silent    until 2083-") && early.contains("set back"), "{early}");
 }
 
 #[test]

@@ -110,7 +110,10 @@ fn check(bench: &Bench) {
                 Outcome::Skipped { .. } | Outcome::Missed { .. } | Outcome::Refused { .. } => {
                     assert!(planned.insert(at), "{at:?} was decided twice");
                 }
-                Outcome::Paused { .. } | Outcome::Buffered { .. } | Outcome::PassedOver { .. } => {
+                Outcome::Paused { .. }
+                | Outcome::Buffered { .. }
+                | Outcome::PassedOver { .. }
+                | Outcome::ToBackfill => {
                     panic!("nobody asked for {:?}", row.tick.outcome);
                 }
             }

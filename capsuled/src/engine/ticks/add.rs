@@ -8,7 +8,7 @@ use super::super::request::SubmitError;
 use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{Added, NewSchedule, ScheduleError};
 use super::{Origin, Schedule};
-use crate::schedule::{Policy, Rule};
+use crate::schedule::{Policy, Rule, Template};
 
 impl Group<'_> {
     /// Adds a schedule, or gives the one of that name these settings.
@@ -25,7 +25,7 @@ impl Group<'_> {
             return Ok(Err(ScheduleError::OfApp { name, app }));
         }
         let refused = |why: String| Ok(Err(ScheduleError::Refused(why)));
-        let count = self.book.schedules.iter().count();
+        let count = self.book.schedules.count();
         if known.is_none() && count >= SCHEDULES_MAX {
             return refused(SubmitError::SchedulesFull(count).to_string());
         }
@@ -60,7 +60,7 @@ impl Group<'_> {
         schedule.app.clone_from(&spec.app);
         schedule.owner.clone_from(&spec.owner);
         schedule.name.clone_from(&spec.name);
-        schedule.template = Some(Box::new(spec));
+        schedule.template = Some(Template::of(&spec));
         self.keep(schedule.clone(), Vec::new())?;
         Ok(Ok(Added { schedule, created }))
     }
@@ -82,7 +82,7 @@ impl Group<'_> {
         }
         let mut it = self.decide_due(known)?;
         if !same_rule {
-            self.drop_buffered(&mut it);
+            self.drop_waiting(&mut it)?;
             let generation = it.generation.saturating_add(1);
             it = Schedule { rule, generation, fires: 0, ended: None, ..it };
         }

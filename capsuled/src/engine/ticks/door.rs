@@ -12,7 +12,7 @@ use super::super::group::Group;
 use super::super::request::{Reply, Request, SubmitError};
 use super::super::{Engine, EngineError};
 use super::Schedule;
-use crate::schedule::{Policy, Rule, Tick, TickKey};
+use crate::schedule::{Backfill, CATCH_UP_MAX, Policy, Rule, Tick, TickKey};
 use crate::store::{KeyRange, Table};
 
 /// A task that is to be submitted again and again.
@@ -83,6 +83,30 @@ pub enum ScheduleChange {
     End,
 }
 
+/// A period whose planned fires are to be carried out, as far as they have not been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedBackfill {
+    /// Of which schedule.
+    pub id: ScheduleId,
+    /// The first instant.
+    pub from: Timestamp,
+    /// The last; later than now = now.
+    pub until: Timestamp,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What a backfill does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backfilled {
+    /// As it is now.
+    pub schedule: Schedule,
+    /// Which fires get a task, and why others do not.
+    pub found: Backfill,
+    /// How many have it already; the others wait for their turn.
+    pub started: u32,
+}
+
 /// What became of one planned fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickRow {
@@ -115,9 +139,28 @@ pub enum ScheduleError {
     /// No task could be made.
     #[error("it could not be run: {0}")]
     Refused(String),
+    /// More would be backfilled than may wait.
+    #[error("{} fires are left to backfill, and there is room for {room}", many(*count))]
+    NoRoom {
+        /// Of which schedule.
+        id: ScheduleId,
+        /// From when on.
+        from: Timestamp,
+        /// How many; one more than [`crate::schedule::CATCH_UP_MAX`] = so many or more.
+        count: usize,
+        /// How many there may be.
+        room: usize,
+        /// The last for which there is room.
+        last: Option<Timestamp>,
+    },
     /// It does not fire any more, or not until it is resumed.
     #[error("schedule {0} has no next fire")]
     NoNext(String),
+}
+
+fn many(count: usize) -> String {
+    let most = CATCH_UP_MAX as usize;
+    if count > most { format!("more than {most}") } else { count.to_string() }
 }
 
 /// Something asked about schedules.
@@ -129,6 +172,8 @@ pub(in crate::engine) enum ScheduleRequest {
     Add { new: Box<NewSchedule>, reply: Reply<Result<Added, ScheduleError>> },
     /// Pause, resume, end it, or pass its next fire over.
     Change { id: ScheduleId, change: ScheduleChange, reply: Reply<Result<Schedule, ScheduleError>> },
+    /// Carry out what has not fired of a period.
+    Backfill { asked: AskedBackfill, reply: Reply<Result<Backfilled, ScheduleError>> },
     /// Run one now.
     Trigger { id: ScheduleId, reply: Reply<Result<Arc<Task>, ScheduleError>> },
 }
@@ -182,6 +227,17 @@ impl Engine {
         self.ask(|reply| Request::Schedule(ScheduleRequest::Trigger { id, reply })).await
     }
 
+    /// Carries out the planned fires of a period that is over, as far as they have not fired.
+    ///
+    /// # Errors
+    /// The engine is busy or gone.
+    pub async fn backfill(
+        &self,
+        asked: AskedBackfill,
+    ) -> Result<Result<Backfilled, ScheduleError>, EngineError> {
+        self.ask(|reply| Request::Schedule(ScheduleRequest::Backfill { asked, reply })).await
+    }
+
     /// A schedule as it is on disk, ended or not.
     pub fn schedule(&self, id: ScheduleId) -> Option<Schedule> {
         self.book().schedules.get(id).cloned()
@@ -226,6 +282,10 @@ impl Group<'_> {
             }
             ScheduleRequest::Change { id, change, reply } => {
                 let result = self.change_schedule(id, change)?;
+                self.answer(reply, result);
+            }
+            ScheduleRequest::Backfill { asked, reply } => {
+                let result = self.backfill(asked)?;
                 self.answer(reply, result);
             }
             ScheduleRequest::Trigger { id, reply } => {

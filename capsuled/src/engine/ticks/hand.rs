@@ -28,7 +28,7 @@ impl Group<'_> {
         match change {
             ScheduleChange::End => return self.end_by_hand(schedule),
             ScheduleChange::Pause { by, note } => {
-                let paused = Paused { since: self.now, by, note };
+                let paused = Paused { since: self.now, by, note, backfills: false };
                 let schedule = Schedule { paused: Some(paused), ..schedule };
                 self.keep(schedule, Vec::new())?;
             }
@@ -94,9 +94,10 @@ impl Group<'_> {
                 Ok(task.ok_or(ScheduleError::Unknown(id)))
             }
             Outcome::Refused { why } => Ok(Err(ScheduleError::Refused(why))),
-            Outcome::Missed { .. } | Outcome::Paused { .. } | Outcome::PassedOver { .. } => {
-                Ok(Err(ScheduleError::Unknown(id)))
-            }
+            Outcome::Missed { .. }
+            | Outcome::Paused { .. }
+            | Outcome::PassedOver { .. }
+            | Outcome::ToBackfill => Ok(Err(ScheduleError::Unknown(id))),
         }
     }
 }

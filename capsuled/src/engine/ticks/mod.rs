@@ -2,6 +2,7 @@
 //! task that it makes, so that it exists once whatever happens in between.
 
 mod add;
+mod backfill;
 mod door;
 mod hand;
 mod register;
@@ -12,9 +13,12 @@ use capsule_core::id::TaskId;
 use capsule_core::spec::{Delivery, Payload, TaskSpec, TickRef};
 use capsule_core::time::Timestamp;
 
+#[cfg(test)]
+pub(super) use self::backfill::DROPPED;
 pub(super) use self::door::ScheduleRequest;
 pub use self::door::{
-    Added, NewRecurrence, NewSchedule, Recurrence, ScheduleChange, ScheduleError, TickRow,
+    Added, AskedBackfill, Backfilled, NewRecurrence, NewSchedule, Recurrence, ScheduleChange,
+    ScheduleError, TickRow,
 };
 use super::group::Group;
 use super::request::{How, NewTask};
@@ -28,7 +32,7 @@ use crate::work::{Call, Work};
 pub const SCHEDULES_MAX: usize = 10_000;
 
 /// Fires carried out in one group: more would make the answers of the group wait.
-const FIRES_MAX: usize = 128;
+const FIRES_MAX: usize = 64;
 
 /// Fires of one schedule carried out before others have their turn.
 const AT_ONCE: usize = 32;
@@ -134,7 +138,7 @@ impl Group<'_> {
             Ok(submitted) => match submitted.how {
                 How::Created | How::Replaced(_) => {
                     schedule.former = Some(submitted.task.id);
-                    if how != Fire::Manual {
+                    if !matches!(how, Fire::Manual | Fire::Backfilled) {
                         schedule.fires = schedule.fires.saturating_add(1);
                     }
                     Outcome::Fired { task: submitted.task.id, how }
@@ -154,12 +158,16 @@ impl Group<'_> {
         planned: Timestamp,
     ) -> Result<Result<(TaskSpec, Vec<u8>), String>, EngineError> {
         if let Some(template) = &schedule.template {
-            let payload = match &template.payload {
-                Payload::Inline(bytes) => bytes.clone(),
+            let mut spec = match template.spec() {
+                Ok(spec) => spec,
+                Err(error) => return Ok(Err(format!("its task cannot be read: {error}"))),
+            };
+            let payload = match &mut spec.payload {
+                Payload::Inline(bytes) => std::mem::take(bytes),
                 Payload::Side { .. } => self.payload(TaskId(schedule.id.0))?,
             };
-            let tick = Some(TickRef { schedule: schedule.id, planned });
-            return Ok(Ok((TaskSpec { tick, ..TaskSpec::clone(template) }, payload)));
+            spec.tick = Some(TickRef { schedule: schedule.id, planned });
+            return Ok(Ok((spec, payload)));
         }
         let (app, name) = (&schedule.app, &schedule.name);
         let Some(definition) = self.book.apps.definition(app, name).cloned() else {

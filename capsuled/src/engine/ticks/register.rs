@@ -11,7 +11,7 @@ use super::super::{DISK, EngineError, PAYLOAD_MAX, SCHEDULES_MAX};
 use super::door::{NewRecurrence, Recurrence};
 use super::{Origin, Schedule};
 use crate::apps::{By, Given, Planned, Revision};
-use crate::schedule::{EVERY_MIN, Policy, Rule};
+use crate::schedule::{EVERY_MIN, Policy, Rule, Template};
 use crate::store::SideKind;
 
 /// A schedule as a revision has it.
@@ -23,7 +23,7 @@ struct Wanted {
     name: String,
     rule: Rule,
     policy: Policy,
-    template: Option<Box<TaskSpec>>,
+    template: Option<Template>,
 }
 
 impl Wanted {
@@ -93,7 +93,7 @@ impl Group<'_> {
     }
 
     /// What each fire of a schedule of a manifest submits; it was checked when it was deployed.
-    fn template(&self, app: &str, it: &Planned, revision: &Revision) -> Option<Box<TaskSpec>> {
+    fn template(&self, app: &str, it: &Planned, revision: &Revision) -> Option<Template> {
         let (definition, known) =
             (self.book.apps.definition(app, &it.task)?, self.book.apps.get(app)?);
         let given = Given { cwd: revision.dir.clone(), ..it.arguments.clone() };
@@ -103,7 +103,7 @@ impl Group<'_> {
         // A record holds no more; such a schedule says at each fire why nothing came of it.
         let payload = work.encode();
         spec.payload = Payload::Inline(payload);
-        (spec.check().is_ok()).then(|| Box::new(spec))
+        (spec.check().is_ok()).then(|| Template::of(&spec))
     }
 
     /// Makes good what a crash left of a deploy with more schedules than one batch holds.
@@ -143,7 +143,7 @@ impl Group<'_> {
     }
 
     pub(super) fn end(&mut self, mut schedule: Schedule) -> Result<Schedule, EngineError> {
-        self.drop_buffered(&mut schedule);
+        self.drop_waiting(&mut schedule)?;
         let rows = schedule.note_pause(self.now);
         let schedule = Schedule { next: None, ended: Some(self.now), ..schedule };
         self.keep(schedule.clone(), rows.into_iter().collect())?;
@@ -170,7 +170,7 @@ impl Group<'_> {
         if let Some(schedule) = self.standing(&spec) {
             return Ok(Ok(Recurrence { schedule, created: false }));
         }
-        let count = self.book.schedules.iter().count();
+        let count = self.book.schedules.count();
         if count >= SCHEDULES_MAX {
             return Ok(Err(SubmitError::SchedulesFull(count)));
         }
@@ -187,7 +187,7 @@ impl Group<'_> {
             name: spec.name.clone(),
             owner: spec.owner.clone(),
             next: Some(first),
-            template: Some(Box::new(spec)),
+            template: Some(Template::of(&spec)),
             ..blank
         };
         self.keep(schedule.clone(), Vec::new())?;
@@ -211,14 +211,12 @@ impl Group<'_> {
     /// The recurrence of the same task and owner under the same lock.
     fn standing(&self, spec: &TaskSpec) -> Option<Schedule> {
         spec.lock.as_ref()?;
-        let same = |it: &TaskSpec| {
-            (&it.lock, &it.app, &it.name, &it.owner)
-                == (&spec.lock, &spec.app, &spec.name, &spec.owner)
-        };
+        let same = |it: &Template| it.spec().is_ok_and(|it| it.lock == spec.lock);
         let stands = |it: &&Schedule| {
             it.origin == Origin::Sdk
                 && it.is_active()
-                && it.template.as_ref().is_some_and(|template| same(template))
+                && (&it.app, &it.name, &it.owner) == (&spec.app, &spec.name, &spec.owner)
+                && it.template.as_ref().is_some_and(same)
         };
         self.book.schedules.iter().find(stands).cloned()
     }

@@ -9,7 +9,7 @@ use capsule_core::time::Timestamp;
 use super::super::EngineError;
 use super::super::group::Group;
 use super::super::records;
-use crate::schedule::{LastTick, Outcome, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey};
+use crate::schedule::{LastTick, Outcome, Rows, Schedule, TICKS_KEPT, TICKS_MAX, Tick, TickKey};
 use crate::store::{Change, KeyRange, SideKind, Table};
 
 /// Old ticks taken away with each new one: more than come.
@@ -26,58 +26,88 @@ impl Group<'_> {
         mut schedule: Schedule,
         rows: Vec<(Timestamp, Outcome)>,
     ) -> Result<(), EngineError> {
+        let mut ticks = Vec::with_capacity(rows.len());
+        for (planned, outcome) in rows {
+            ticks.push((schedule.tick(planned), Tick { at: self.now, outcome: outcome.clone() }));
+            schedule.last = Some(LastTick { planned, outcome });
+        }
+        self.keep_rows(schedule, ticks)
+    }
+
+    /// Like [`Group::keep`], of rows that may be older than the last.
+    pub(super) fn keep_rows(
+        &mut self,
+        mut schedule: Schedule,
+        rows: impl IntoIterator<Item = (TickKey, Tick)>,
+    ) -> Result<(), EngineError> {
         let id = schedule.id;
-        let mut changes = Vec::with_capacity(rows.len() + 1);
+        if let Some(known) = self.book.schedules.get(id) {
+            schedule.forgotten = known.forgotten;
+        }
+        let mut changes = Vec::new();
         let mut made: Vec<TaskId> = Vec::new();
         let mut added = 0;
-        for (planned, outcome) in rows {
-            let key = schedule.tick(planned);
+        for (key, tick) in rows {
             added += i32::from(!self.has_tick(key)?);
-            made.extend(outcome.made());
-            changes.push(self.row(key, outcome.clone()));
-            schedule.last = Some(LastTick { planned, outcome });
+            made.extend(tick.outcome.made());
+            changes.push(self.row(key, tick));
+        }
+        if added > 0 {
+            self.book.schedules.count_ticks(id, added);
+            changes.extend(self.sweep_ticks(&mut schedule, added)?);
         }
         changes.push(Change::put(Table::Schedule, id.0.to_be_bytes(), records::encode(&schedule)));
         self.write_together(made, changes);
         self.schedule_changed(id);
         self.book.schedules.put(schedule);
-        if added > 0 {
-            let count = self.book.schedules.count_ticks(id, added);
-            self.sweep_ticks(id, count)?;
-        }
         Ok(())
     }
 
     /// What became of a fire, as it is written.
-    pub(super) fn row(&mut self, key: TickKey, outcome: Outcome) -> Change {
-        self.ticked.insert(key, true);
-        let tick = Tick { at: self.now, outcome };
-        Change::put(Table::Tick, key.encode(), records::encode(&tick))
+    pub(super) fn row(&mut self, key: TickKey, tick: Tick) -> Change {
+        let change = Change::put(Table::Tick, key.encode(), records::encode(&tick));
+        self.ticked.insert(key, Some(tick));
+        change
     }
 
     /// Whether a fire has been decided.
     pub(super) fn has_tick(&self, key: TickKey) -> Result<bool, EngineError> {
         if let Some(there) = self.ticked.get(&key) {
-            return Ok(*there);
+            return Ok(there.is_some());
         }
         Ok(self.shared.store.get(Table::Tick, &key.encode())?.is_some())
     }
 
-    /// Takes away the oldest ticks that are too old or too many.
-    fn sweep_ticks(&mut self, id: ScheduleId, count: u32) -> Result<(), EngineError> {
+    /// All rows of a schedule, as this group leaves them.
+    pub(super) fn rows_of(&self, id: ScheduleId) -> Result<Rows, EngineError> {
+        let mut rows = Rows::new();
+        self.each_tick(id, |key, tick| {
+            rows.extend(tick.cloned().map(|tick| (key, tick)));
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+
+    /// After so many more, takes away the oldest ticks that are too old or too many, and do not
+    /// wait.
+    fn sweep_ticks(
+        &mut self,
+        schedule: &mut Schedule,
+        added: i32,
+    ) -> Result<Vec<Change>, EngineError> {
+        let count = self.book.schedules.count_ticks(schedule.id, 0);
         let over = count.saturating_sub(TICKS_MAX) as usize;
+        let most = SWEPT.saturating_mul(usize::try_from(added).unwrap_or(0));
         let now = self.now;
         let mut old = Vec::new();
-        self.each_tick(id, |key, value| {
+        self.each_tick(schedule.id, |key, tick| {
             // What stands for many is as old as the last of them.
-            let until = match minicbor::decode::<Tick>(value).map(|tick| tick.outcome) {
-                Ok(Outcome::Missed { until, .. } | Outcome::Paused { until, .. }) => until,
-                Ok(_) | Err(_) => key.planned,
-            };
+            let until = tick.and_then(|tick| tick.outcome.until()).unwrap_or(key.planned);
+            let until = tick.map_or(until, |tick| tick.at.max(until));
             let too_old = now.since(until) > TICKS_KEPT;
-            if self.ticked.get(&key) == Some(&false) {
+            if tick.is_some_and(|tick| tick.outcome == Outcome::ToBackfill) {
                 ControlFlow::Continue(())
-            } else if old.len() < SWEPT && (too_old || old.len() < over) {
+            } else if old.len() < most && (too_old || old.len() < over) {
                 old.push(key);
                 ControlFlow::Continue(())
             } else {
@@ -85,12 +115,14 @@ impl Group<'_> {
             }
         })?;
         let swept = i32::try_from(old.len()).unwrap_or(0);
-        self.book.schedules.count_ticks(id, -swept);
+        self.book.schedules.count_ticks(schedule.id, -swept);
+        let mut changes = Vec::with_capacity(old.len());
         for key in old {
-            self.ticked.insert(key, false);
-            self.write(Change::delete(Table::Tick, key.encode()));
+            schedule.forget_row(key.planned);
+            self.ticked.insert(key, None);
+            changes.push(Change::delete(Table::Tick, key.encode()));
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Forgets an ended schedule and its ticks; gives how much that was. Its id is not given again.
@@ -118,15 +150,40 @@ impl Group<'_> {
         Ok(count)
     }
 
+    /// Every row of a schedule in order, as this group leaves them; `None` = this version cannot
+    /// read it.
     fn each_tick(
         &self,
         id: ScheduleId,
-        mut each: impl FnMut(TickKey, &[u8]) -> ControlFlow<()>,
+        mut each: impl FnMut(TickKey, Option<&Tick>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let (from, to) = TickKey::range(id);
+        let ends = TickKey::decode(&from).zip(TickKey::decode(&to));
+        let here = ends.into_iter().flat_map(|(from, to)| self.ticked.range(from..to));
+        let mut here = here.peekable();
+        let mut ended = false;
         let range = KeyRange::between(&from, &to);
-        Ok(self.shared.store.scan(Table::Tick, range, &mut |key, value| {
-            TickKey::decode(key).map_or(ControlFlow::Continue(()), |key| each(key, value))
-        })?)
+        self.shared.store.scan(Table::Tick, range, &mut |key, value| {
+            let Some(key) = TickKey::decode(key) else { return ControlFlow::Continue(()) };
+            let mut step = ControlFlow::Continue(());
+            let mut is_here = false;
+            while step.is_continue()
+                && let Some((of, tick)) = here.next_if(|(of, _)| **of <= key)
+            {
+                is_here = *of == key;
+                if let Some(tick) = tick {
+                    step = each(*of, Some(tick));
+                }
+            }
+            if step.is_continue() && !is_here {
+                step = each(key, minicbor::decode(value).ok().as_ref());
+            }
+            ended = step.is_break();
+            step
+        })?;
+        while !ended && let Some((key, tick)) = here.next() {
+            ended = tick.as_ref().is_some_and(|tick| each(*key, Some(tick)).is_break());
+        }
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use capsule_core::time::Timestamp;
 use super::super::EngineError;
 use super::super::group::Group;
 use super::{Fire, Outcome, Overlap, Schedule};
-use crate::schedule::{Counted, Paused};
+use crate::schedule::{Counted, Paused, Tick};
 
 /// Why a run that an overlap forbids is cancelled.
 const MADE_WAY: &str = "the next fire of its schedule has come";
@@ -50,7 +50,9 @@ impl Group<'_> {
             // One that has just ended says no, and that is right.
             drop(self.ask(task, &Command::Cancel { reason, grace: None })?);
         }
-        if schedule.buffered.len() >= schedule.policy.overlap.room() {
+        // What is backfilled takes no fire of the plan's place.
+        let room = schedule.policy.overlap.room().max(usize::from(schedule.backfill > 0));
+        if schedule.buffered.len() >= room {
             return Ok(Outcome::Skipped { task });
         }
         schedule.buffered.push(planned);
@@ -81,7 +83,11 @@ impl Group<'_> {
             schedule.next = schedule.next_after(schedule.decided);
             changed |= schedule.next.is_some();
         }
-        if changed { self.keep(schedule, rows) } else { Ok(()) }
+        let schedule_id = schedule.id;
+        if changed {
+            self.keep(schedule, rows)?;
+        }
+        self.go_on_backfilling(schedule_id)
     }
 
     /// Notes how a run ended; pauses its schedule after too many failures. True = that
@@ -95,27 +101,34 @@ impl Group<'_> {
         };
         let before = schedule.failures;
         schedule.failures = if failed { before.saturating_add(1) } else { 0 };
-        if schedule.failures >= limit.max(1) && schedule.paused.is_none() {
-            let note =
-                format!("{} runs in a row failed, task {id} was the last", schedule.failures);
-            schedule.paused = Some(Paused { since: self.now, by: String::new(), note });
+        if schedule.failures >= limit.max(1) {
+            let count = schedule.failures;
+            let (since, by) = (self.now, String::new());
+            let note = format!("{count} runs in a row failed, task {id} was the last");
+            let by_itself = Paused { since, by, note, backfills: false };
+            schedule.paused.get_or_insert(by_itself).backfills = false;
         }
         schedule.failures != before
     }
 
     /// Buffered ticks whose run may have ended while nothing fired.
     pub(in crate::engine) fn release_buffered(&mut self) {
-        let waiting = self.book.schedules.iter().filter(|it| !it.buffered.is_empty());
+        let waiting = self.book.schedules.iter();
+        let waiting = waiting.filter(|it| !it.buffered.is_empty() || it.backfill > 0);
         let runs: Vec<TaskId> = waiting.filter_map(|it| it.former).collect();
         self.ended_runs.extend(runs.into_iter().map(|run| (run, false)));
     }
 
-    /// Nothing waits any more for the run before.
-    pub(super) fn drop_buffered(&mut self, schedule: &mut Schedule) {
-        let Some(task) = schedule.former else { return };
+    /// Nothing waits any more for its turn.
+    pub(super) fn drop_waiting(&mut self, schedule: &mut Schedule) -> Result<(), EngineError> {
+        self.drop_backfill(schedule)?;
+        let Some(task) = schedule.former else { return Ok(()) };
         let waiting = std::mem::take(&mut schedule.buffered);
         let keys = waiting.into_iter().map(|planned| schedule.tick(planned));
-        let rows = keys.map(|key| self.row(key, Outcome::Skipped { task })).collect();
+        let outcome = Outcome::Skipped { task };
+        let tick = Tick { at: self.now, outcome };
+        let rows = keys.map(|key| self.row(key, tick.clone())).collect();
         self.write_together(Vec::new(), rows);
+        Ok(())
     }
 }

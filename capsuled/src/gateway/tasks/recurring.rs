@@ -51,7 +51,8 @@ impl Gateway {
                 && it.is_active()
                 && it.app == caller.app
                 && (search.task.is_empty() || search.task == it.name)
-                && (search.session.is_empty() || search.session == session(it))
+                && (search.session.is_empty()
+                    || session(it).is_some_and(|own| search.session == own))
         };
         let mut found: Vec<Schedule> = book.schedules.iter().filter(fits).cloned().collect();
         drop(book);
@@ -78,8 +79,8 @@ impl Gateway {
 
     fn recurring_arguments(&self, schedule: &Schedule) -> String {
         let id = capsule_core::id::TaskId(schedule.id.0);
-        let payload = schedule.template.as_ref().map(|spec| &spec.payload);
-        payload.map_or_else(|| "{}".to_owned(), |payload| self.arguments_in(payload, id))
+        let spec = schedule.submits();
+        spec.map_or_else(|| "{}".to_owned(), |spec| self.arguments_in(&spec.payload, id))
     }
 
     /// As the SDK sees it.
@@ -93,12 +94,13 @@ impl Gateway {
             Rule::Every { every, .. } => i32::try_from(every.0 / 1000).unwrap_or(i32::MAX),
             Rule::Cron { .. } | Rule::At(_) => 0,
         };
-        let template = schedule.template.as_deref();
+        let template = schedule.submits();
+        let template = template.as_ref();
         sdk::TaskRecord {
             task_id: schedule.id.to_string(),
             app_id: schedule.app.clone(),
             task_name: schedule.name.clone(),
-            session_id: session(schedule).to_owned(),
+            session_id: session(schedule).unwrap_or_default(),
             kwargs_json: self.recurring_arguments(schedule).into_bytes(),
             status: status.into(),
             max_retries: template.map_or(0, |spec| i32::try_from(spec.retries).unwrap_or(i32::MAX)),
@@ -113,7 +115,7 @@ impl Gateway {
     }
 }
 
-fn session(schedule: &Schedule) -> &str {
-    let labels = schedule.template.as_ref().map(|spec| &spec.labels);
-    labels.and_then(|labels| labels.get(SESSION_LABEL)).map_or("", String::as_str)
+/// The session that asked for it.
+fn session(schedule: &Schedule) -> Option<String> {
+    schedule.submits()?.labels.remove(SESSION_LABEL)
 }

@@ -92,7 +92,7 @@ fn of_connections() -> Vec<Limit> {
 }
 
 fn of_apps(api: &Api) -> Vec<Limit> {
-    let schedules = size(api.engine.book().schedules.iter().count());
+    let schedules = size(api.engine.book().schedules.count());
     let apps = size(api.engine.apps().iter().count());
     rows([
         count("apps", size(engine::APPS_MAX), "apps").used(apps),

@@ -1,5 +1,6 @@
 //! The service `Schedules`: what fires again and again, and what became of it.
 
+mod backfill;
 mod plan;
 mod view;
 
@@ -84,6 +85,13 @@ impl Schedules for Api {
         let task = self.engine.trigger(schedule.id).await.map_err(Refused::from)?;
         let task = task.map_err(Refused::from)?;
         Ok(Response::new(v1::TriggerScheduleReply { task: Some(self.view(&task)) }))
+    }
+
+    async fn backfill_schedule(
+        &self,
+        request: Request<v1::BackfillScheduleRequest>,
+    ) -> Answer<v1::BackfillScheduleReply> {
+        Ok(Response::new(self.backfill(request.into_inner()).await?))
     }
 
     async fn end_schedule(
@@ -217,6 +225,7 @@ fn not_added(error: ScheduleError) -> Refused {
         ScheduleError::Unknown(_)
         | ScheduleError::Ended(_)
         | ScheduleError::Overlap(_)
+        | ScheduleError::NoRoom { .. }
         | ScheduleError::Refused(_) => error.into(),
     }
 }
@@ -236,6 +245,9 @@ impl From<ScheduleError> for Refused {
                 Self::precondition("overlap", message).hint(format!("capsule wait {task}"))
             }
             ScheduleError::Refused(_) => Self::precondition("refused", message),
+            ScheduleError::NoRoom { id, from, last, .. } => {
+                Self::exhausted("no_room", message).hint(backfill::shorter(id, from, last))
+            }
         }
     }
 }

@@ -244,7 +244,8 @@ impl Api {
                 | Outcome::Skipped { .. }
                 | Outcome::Refused { .. }
                 | Outcome::Buffered { .. }
-                | Outcome::PassedOver { .. } => drop(single.insert(row.key.planned, outcome)),
+                | Outcome::PassedOver { .. }
+                | Outcome::ToBackfill => drop(single.insert(row.key.planned, outcome)),
             }
         }
         let mut reply = v1::AuditScheduleReply {

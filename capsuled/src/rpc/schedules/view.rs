@@ -68,12 +68,15 @@ pub(super) fn view(schedule: &Schedule) -> v1::ScheduleView {
             since_us: paused.since.0,
             by: paused.by.clone(),
             note: paused.note.clone(),
+            backfills: paused.backfills,
         }),
         skip_us: schedule.skip.as_ref().map(|skip| skip.planned.0),
         waiting_us: schedule.buffered.iter().map(|at| at.0).collect(),
         fires: schedule.fires,
+        backfill: schedule.backfill,
+        decided_us: Some(schedule.decided.0),
         done: schedule.is_active() && schedule.next.is_none(),
-        submits: schedule.template.as_ref().map_or_else(String::new, |spec| spec.summary.clone()),
+        submits: schedule.submits().map_or_else(String::new, |spec| spec.summary),
         owner: schedule.owner.clone(),
         created_us: schedule.created.0,
         next_us: schedule.next.map(|at| at.0),
@@ -135,6 +138,7 @@ pub(super) fn tick(planned_us: i64, generation: u32, outcome: &Outcome) -> v1::T
         Outcome::Buffered { task } => {
             v1::TickView { outcome: "waiting".to_owned(), task: Some(task.0), ..told }
         }
+        Outcome::ToBackfill => v1::TickView { outcome: "waiting".to_owned(), ..told },
         Outcome::PassedOver { by } => {
             v1::TickView { outcome: "passed_over".to_owned(), why: by.clone(), ..told }
         }

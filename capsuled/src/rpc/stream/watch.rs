@@ -1,6 +1,6 @@
 //! Streams fed by the live feed: `wait` and `watch`. Nothing polls.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 
 use capsule_core::id::{ScheduleId, Seq, TaskId};
@@ -30,6 +30,8 @@ pub(in crate::rpc) type WatchStream =
 const SNAPSHOT: usize = 1000;
 /// Messages that a slow client may leave unread before its changes are coalesced.
 const BUFFER: usize = 64;
+/// Changes looked up together: the book is held for less time than a commit takes.
+const TOGETHER: usize = 128;
 
 /// Gives a view of each task when it reaches the condition.
 pub(in crate::rpc) fn wait(
@@ -202,27 +204,46 @@ impl Watch {
         let mut last: Vec<Changed> =
             news.into_iter().rev().filter(|change| seen.insert(change.task)).collect();
         last.reverse();
-        for change in last {
-            if let Some(it) = self.api.engine.schedule(ScheduleId(change.task.0)) {
-                if self.schedules {
-                    let event = Event::Schedule(schedules::changed(&it));
-                    self.send(change.seq, change.at.0, event).await?;
-                }
-                continue;
+        for changes in last.chunks(TOGETHER) {
+            for (change, event) in self.events(changes) {
+                self.send(change.seq, change.at.0, event).await?;
             }
-            let wanted = {
-                let book = self.api.engine.book();
-                let entry = book.entries.get(&change.task);
-                entry.is_some_and(|entry| self.whatever_status.matches(&book, entry))
-            };
-            let event = match self.api.views(&[change.task]).unwrap_or_default().pop() {
-                Some(view) if wanted && self.search.finds(&view) => Event::Task(view),
-                None if change.status.is_none() => Event::Removed(change.task.0),
-                Some(_) | None => continue,
-            };
-            self.send(change.seq, change.at.0, event).await?;
         }
         Ok(())
+    }
+
+    /// What is told of these changes. The book is asked once for all: while many commits go on,
+    /// each look at it waits for one.
+    fn events(&self, changes: &[Changed]) -> Vec<(Changed, Event)> {
+        let mut of_schedules = BTreeMap::new();
+        let mut wanted = BTreeSet::new();
+        let views = {
+            let book = self.api.engine.book();
+            for change in changes {
+                if let Some(it) = book.schedules.get(ScheduleId(change.task.0)) {
+                    let event = self.schedules.then(|| Event::Schedule(schedules::changed(it)));
+                    of_schedules.insert(change.task, event);
+                } else if let Some(entry) = book.entries.get(&change.task)
+                    && self.whatever_status.matches(&book, entry)
+                {
+                    wanted.insert(change.task.0);
+                }
+            }
+            let tasks = changes.iter().map(|change| change.task);
+            let tasks = tasks.filter(|task| !of_schedules.contains_key(task));
+            self.api.views_in(&book, tasks).unwrap_or_default()
+        };
+        let views = views.into_iter().map(|view| self.api.with_progress(view));
+        let mut views: BTreeMap<u64, v1::TaskView> = views.map(|view| (view.id, view)).collect();
+        let mut event = |change: &Changed| match of_schedules.remove(&change.task) {
+            Some(event) => event,
+            None => match views.remove(&change.task.0) {
+                Some(view) => (wanted.contains(&view.id) && self.search.finds(&view))
+                    .then_some(Event::Task(view)),
+                None => change.status.is_none().then_some(Event::Removed(change.task.0)),
+            },
+        };
+        changes.iter().filter_map(|change| Some((*change, event(change)?))).collect()
     }
 
     async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {

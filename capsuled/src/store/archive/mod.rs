@@ -3,7 +3,7 @@
 //! It knows records, files and how to tell that they are the ones that were written; it must not
 //! know which files belong to a state or what a record means.
 //!
-//! The file is [`MAGIC`], then entries: one byte for the kind, four for the length of the body,
+//! The file is `MAGIC`, then entries: one byte for the kind, four for the length of the body,
 //! four for a CRC-32 over kind, length and body, and the body (numbers little-endian). The first
 //! entry is the [`Head`], the last the [`Tail`], whose SHA-256 covers every byte before it, so
 //! nothing can be cut off, flipped, swapped or added without notice. Of several entries of one

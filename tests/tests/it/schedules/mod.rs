@@ -1,6 +1,7 @@
 //! Schedules from outside: of an app's code, of a manifest, by hand and from a crontab, with real
 //! fires.
 
+mod backfill;
 mod clock;
 mod crontab;
 mod hand;

@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn a_very_long_line_and_very_many_are_bounded() {
         let mut log = Log::default();
-        let long = vec![b'x'; 10 << 20];
-        for part in long.chunks(64 << 10) {
+        let endless = vec![b'x'; 10 << 20];
+        for part in endless.chunks(64 << 10) {
             log.push(&chunk("out", part));
         }
         assert_eq!(log.lines.len(), 1);

@@ -1,13 +1,14 @@
 //! Schedules that are added again, changed and taken away.
 
 use capsule_core::attempt::Verdict;
+use capsule_core::id::ScheduleId;
 use capsule_core::spec::TaskSpec;
 
 use super::super::super::{NewSchedule, ScheduleChange, ScheduleError};
 use super::super::ticks::fired;
-use super::super::{Bench, spec};
+use super::super::{Bench, START, spec};
 use super::{minute, overlaps, rule};
-use crate::schedule::{Fire, Outcome, Overlap, Policy};
+use crate::schedule::{Fire, Outcome, Overlap, Policy, Schedule, Template};
 
 #[tokio::test]
 async fn the_same_again_changes_nothing_and_another_rule_begins_now() {
@@ -112,4 +113,19 @@ async fn a_changed_cron_of_an_app_keeps_history_and_pause() {
     let rows =
         [(0, fired(task.0, Fire::OnTime)), (60, Outcome::Paused { until: minute(60), count: 1 })];
     assert_eq!(bench.rows(id), rows);
+}
+
+#[test]
+fn a_template_lies_in_its_record_as_the_task_itself_would() {
+    let spec = spec("sweep");
+    let template = Template::of(&spec);
+    assert_eq!(template.spec().unwrap(), spec);
+    assert_eq!(minicbor::to_vec(&template).unwrap(), minicbor::to_vec(&spec).unwrap());
+    let blank = Schedule::new(ScheduleId(1), rule("0 * * * *"), START);
+    let schedule = Schedule { template: Some(template), title: "last".to_owned(), ..blank };
+    let bytes = minicbor::to_vec(&schedule).unwrap();
+    let read: Schedule = minicbor::decode(&bytes).unwrap();
+    assert_eq!(read, schedule);
+    assert_eq!(read.submits(), Some(spec));
+    assert!(minicbor::decode::<Template>(&[0x01]).is_err(), "a number is no task");
 }

@@ -114,7 +114,8 @@ async fn fires_by_hand_at_one_instant_each_have_their_row() {
             | Outcome::Refused { .. }
             | Outcome::Paused { .. }
             | Outcome::Buffered { .. }
-            | Outcome::PassedOver { .. } => None,
+            | Outcome::PassedOver { .. }
+            | Outcome::ToBackfill => None,
         });
         of.collect::<Vec<_>>()
     };

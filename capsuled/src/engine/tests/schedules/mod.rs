@@ -1,6 +1,7 @@
 //! Everything that a schedule promises, under the turned clock.
 
 mod added;
+mod backfill;
 mod crash;
 mod hand;
 mod overlap;

@@ -8,7 +8,8 @@ use capsule_core::time::{Span, Timestamp};
 use super::world::World;
 use crate::clock::Clock as _;
 use crate::engine::TickRow;
-use crate::schedule::{Counted, Fire, Outcome, Schedule, TICKS_KEPT, TickKey};
+use crate::engine::ticks::DROPPED;
+use crate::schedule::{BUFFER_MAX, Counted, Fire, Outcome, Schedule, TICKS_KEPT, TickKey};
 use crate::store::Table;
 
 /// How far back a schedule is held against its plan.
@@ -29,7 +30,9 @@ impl World {
             rows.reverse();
             ticks_are_decided_once(it, &rows);
             self.fires_have_tasks(&rows);
+            self.fires_once(&rows);
             self.waits_with_reason(it, &rows);
+            self.backfills_with_reason(it, &rows);
             self.no_gap(it, &rows, now);
         }
         self.tasks_have_fires();
@@ -48,6 +51,19 @@ impl World {
                 assert!(self.bench.engine.task(task).unwrap().is_some(), "{row:?} has no task");
                 let of = *self.runs.entry(task).or_insert(row.key);
                 assert_eq!(of, row.key, "task {task} stands for two fires");
+            }
+        }
+    }
+
+    /// However long ago, and whichever rule planned it.
+    fn fires_once(&mut self, rows: &[TickRow]) {
+        for row in rows {
+            if let Outcome::Fired { task, how } = row.tick.outcome
+                && how != Fire::Manual
+            {
+                let instant = (row.key.schedule, row.key.planned);
+                let of = *self.fired.entry(instant).or_insert(task);
+                assert_eq!(of, task, "{row:?} has fired before");
             }
         }
     }
@@ -97,6 +113,24 @@ impl World {
         }
     }
 
+    /// As many wait to be backfilled as it says, and for something.
+    fn backfills_with_reason(&self, it: &Schedule, rows: &[TickRow]) {
+        let waits = |row: &&TickRow| row.tick.outcome == Outcome::ToBackfill;
+        let waiting: Vec<&TickRow> = rows.iter().filter(waits).collect();
+        assert_eq!(waiting.len(), it.backfill as usize, "{it:#?} {waiting:#?}");
+        assert!(waiting.len() <= BUFFER_MAX, "{it:#?}");
+        assert!(waiting.iter().all(|row| row.key.generation == it.generation), "{waiting:#?}");
+        let held = it.paused.as_ref().is_some_and(|paused| !paused.backfills);
+        if !waiting.is_empty() && !held {
+            let former = it.former.unwrap();
+            let children = self.bench.engine.book().submitted_by(former);
+            let counts = it.policy.counts == Counted::Submitted;
+            let goes = self.is_going_on(former)
+                || (counts && children.into_iter().any(|child| self.is_going_on(child)));
+            assert!(goes, "{former} has ended, and a backfill waits for it: {it:#?}");
+        }
+    }
+
     /// Each planned tick that is over has a row.
     fn no_gap(&self, it: &Schedule, rows: &[TickRow], now: Timestamp) {
         if !it.is_active() {
@@ -129,17 +163,21 @@ fn end(row: &TickRow) -> Timestamp {
         | Outcome::Skipped { .. }
         | Outcome::Refused { .. }
         | Outcome::Buffered { .. }
-        | Outcome::PassedOver { .. } => row.key.planned,
+        | Outcome::PassedOver { .. }
+        | Outcome::ToBackfill => row.key.planned,
     }
 }
 
 /// No instant is decided twice, whichever rule planned it.
 fn ticks_are_decided_once(it: &Schedule, rows: &[TickRow]) {
-    let by_plan = rows
-        .iter()
-        .filter(|row| !matches!(row.tick.outcome, Outcome::Fired { how: Fire::Manual, .. }));
+    let by_hand = |row: &&TickRow| {
+        matches!(
+            &row.tick.outcome,
+            Outcome::Fired { how: Fire::Manual | Fire::Backfilled, .. } | Outcome::ToBackfill
+        ) || matches!(&row.tick.outcome, Outcome::Refused { why } if why == DROPPED)
+    };
     let mut before = Timestamp(i64::MIN);
-    for row in by_plan {
+    for row in rows.iter().filter(|row| !by_hand(row)) {
         assert!(row.key.planned > before, "{row:?} again: {it:#?} {rows:#?}");
         assert!(!matches!(row.tick.outcome, Outcome::Refused { .. }), "{row:?}");
         before = end(row);

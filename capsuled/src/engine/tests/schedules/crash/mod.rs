@@ -22,6 +22,7 @@ enum Step {
     Resume { which: usize },
     SkipNext { which: usize },
     Trigger { which: usize },
+    Backfill { which: usize, back: i64, seconds: i64 },
     End { which: usize, well: bool, tree_gone: bool },
     Gone { which: usize },
     Child { which: usize },
@@ -61,7 +62,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(|which| Step::Pause { which }),
         2 => which.clone().prop_map(|which| Step::Resume { which }),
         1 => which.clone().prop_map(|which| Step::SkipNext { which }),
-        2 => which.prop_map(|which| Step::Trigger { which }),
+        2 => which.clone().prop_map(|which| Step::Trigger { which }),
+        4 => (which, 0_i64..40_000, 0_i64..9000)
+            .prop_map(|(which, back, seconds)| Step::Backfill { which, back, seconds }),
         6 => end.prop_map(|(which, well, tree_gone)| Step::End { which, well, tree_gone }),
         3 => (0_usize..8).prop_map(|which| Step::Gone { which }),
         2 => (0_usize..8).prop_map(|which| Step::Child { which }),

@@ -13,7 +13,9 @@ use crate::book::Keeper;
 use crate::clock::Clock as _;
 use crate::engine::tests::simulation::store::{Crash, CrashStore};
 use crate::engine::tests::{Bench, FAILED, START, report, spec};
-use crate::engine::{Effect, EngineError, KnownAttempt, NewSchedule, NewTask, ScheduleChange};
+use crate::engine::{
+    AskedBackfill, Effect, EngineError, KnownAttempt, NewSchedule, NewTask, ScheduleChange,
+};
 use crate::schedule::{Overlap, Rule, Schedule, TickKey};
 
 /// An attempt as the keeper has it.
@@ -32,6 +34,8 @@ pub(super) struct World {
     attempts: BTreeMap<TaskId, Attempt>,
     /// Which fire made a task.
     pub(super) runs: BTreeMap<TaskId, TickKey>,
+    /// Every planned instant that ever had its task.
+    pub(super) fired: BTreeMap<(ScheduleId, Timestamp), TaskId>,
     /// Schedules whose runs were ever allowed to meet.
     pub(super) free: BTreeSet<ScheduleId>,
     /// The latest that the clock ever was.
@@ -45,7 +49,8 @@ impl World {
         bench.may_crash = true;
         let attempts = BTreeMap::new();
         let (runs, free) = (BTreeMap::new(), BTreeSet::new());
-        let world = Self { bench, store, attempts, runs, free, latest: START };
+        let fired = BTreeMap::new();
+        let world = Self { bench, store, attempts, runs, fired, free, latest: START };
         world.connect().await.unwrap();
         world
     }
@@ -85,6 +90,15 @@ impl World {
             Step::Trigger { which } => {
                 if let Some(it) = self.named(which) {
                     drop(engine.trigger(it.id).await?);
+                }
+            }
+            Step::Backfill { which, back, seconds } => {
+                if let Some(it) = self.named(which) {
+                    let from = Timestamp(now - back * 1_000_000);
+                    let until = Timestamp(from.0 + seconds * 1_000_000);
+                    let asked = AskedBackfill { id: it.id, from, until, dry_run: false };
+                    // More than there is room for is refused, and that is right.
+                    drop(engine.backfill(asked).await?);
                 }
             }
             Step::End { which, well, tree_gone } => self.end(which, well, tree_gone)?,
