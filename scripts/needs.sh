@@ -63,6 +63,22 @@ sdk() {
     : >"$mark"
 }
 
+# What drives the web board in a real browser: Chromium of Debian, Playwright without a browser of its
+# own, and axe for accessibility.
+PLAYWRIGHT=1.65.1 AXE=4.14.1
+browser() {
+    package chromium chromium "shows the web board" && package node nodejs "drives the browser" &&
+        package npm npm "installs what drives the browser" || return 1
+    folder=${CARGO_TARGET_DIR:-target}/web
+    mark=$folder/playwright-$PLAYWRIGHT-axe-$AXE
+    [ -e "$mark" ] && return 0
+    say "installing Playwright and axe for the tests, once"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --silent --no-audit --no-fund --no-save \
+        "playwright-core@$PLAYWRIGHT" "axe-core@$AXE" >/dev/null || return 1
+    : >"$mark"
+}
+
 # The queues of others that `make bench-peers` measures beside ours, below target/peers but for the
 # Debian packages. None is needed: one that cannot be had is named here, and again in the table.
 PUEUE=4.0.4 BULLMQ=6.7.0 IOREDIS=5.8.2 RQ=3.0.0 HUEY=3.5.4 PROCRASTINATE=3.10.0
@@ -116,7 +132,9 @@ test)
     package python3 python3 "tests that run Python programs" || true
     package faketime faketime "tests that turn the daemon's clock" || true
     package fusermount3 fuse3 "tests on a disk that fails" || true
+    package tmux tmux "tests of the board on a terminal" || true
     sdk || say "cpsl $SDK_VERSION cannot be had: tests of Capsule apps skip"
+    browser || say "no browser can be driven: the tests of the web board in one skip"
     have systemd-analyze || say "systemd-analyze is missing: the units are not verified"
     ;;
 sdk) sdk || stop "cpsl $SDK_VERSION cannot be installed from PyPI; see pip's words above" ;;

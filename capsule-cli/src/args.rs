@@ -169,8 +169,15 @@ pub(crate) enum Verb {
     Wait(task::wait::WaitArgs),
     /// Say why a task waits, and when it can start
     Why(task::why::WhyArgs),
-    /// Show tasks in columns by status, live
+    /// Show tasks in columns, live
     Board(task::board::BoardArgs),
+    /// Print a link that opens the board in a browser, good once and for ten minutes
+    #[command(
+        after_help = "The board is served on this machine only, from the first `capsule web` on.\n\
+                            From another machine: ssh -L 7788:127.0.0.1:7788 HOST, then the link as it is.\n\n\
+                            Examples:\n  capsule web\n  xdg-open \"$(capsule web)\""
+    )]
+    Web,
     /// Talk to an app: replies stream, the tasks it shows are live
     Chat(chat::ChatArgs),
     /// Print every change of tasks and schedules as it is committed, one JSON object a line

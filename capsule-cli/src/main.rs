@@ -1,6 +1,7 @@
 //! `capsule`: submits, watches and steers tasks of `capsuled`.
 
 mod args;
+mod board;
 mod client;
 mod commands;
 mod error;

@@ -1,5 +1,7 @@
 //! The only place that knows all parts: builds them, runs them, stops them in order.
 
+mod args;
+
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use capsule_core::time::Span;
-use nix::unistd::{User, geteuid};
+use capsule_core::time::{Span, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::args::cores;
+pub use self::args::{KeeperStart, RunArgs, state_dir};
 use crate::appdata::AppData;
 use crate::backup::{Backups, Sources};
 use crate::book::Keep;
@@ -26,7 +29,6 @@ use crate::dispatcher::{
 };
 use crate::engine::{Engine, EngineThread, Parts, Recovered};
 use crate::gateway::{self, Gateway};
-use crate::keep::KeepArgs;
 use crate::keeper::{self, Choice, KeeperArgs};
 use crate::logs::LogDir;
 use crate::rpc::{self, About, Api, Doors};
@@ -35,37 +37,7 @@ use crate::runner::process::Processes;
 use crate::socket::{self, Listeners, Sockets};
 use crate::store::{Compactor, LiveCopy, Opened, SideFiles, SledStore, StateDir};
 use crate::telemetry::helped;
-
-/// What `capsuled run` is told.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct RunArgs {
-    /// Where the queue, logs and side files live [default: `$XDG_STATE_HOME/capsule`].
-    #[arg(long, value_name = "DIR", env = "CAPSULE_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// The socket to serve [default: `$XDG_RUNTIME_DIR/capsule/capsuled.sock`].
-    #[arg(long, value_name = "PATH", env = "CAPSULE_SOCKET")]
-    pub socket: Option<PathBuf>,
-    /// How many processes run at once [default: the number of cores].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub slots: Option<u32>,
-    #[command(flatten)]
-    pub keep: KeepArgs,
-    /// Who starts the keeper.
-    #[arg(long, value_enum, value_name = "WHO", default_value = "own")]
-    pub keeper: Option<KeeperStart>,
-    /// How processes are attributed to attempts.
-    #[arg(long, value_enum, default_value = "auto", hide = true)]
-    pub attribution: Option<Choice>,
-}
-
-/// Who starts the keeper, which owns all processes of tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum KeeperStart {
-    /// The daemon, when none runs.
-    Own,
-    /// A service manager: the daemon waits for it.
-    External,
-}
+use crate::web::{self, Asked, Entrance};
 
 /// How long a Ctrl-C waits for running tasks before it stops them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -106,6 +78,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let _ledger = args.keep.start_ledger(&logs, &engine)?;
     let runners = gateway::socket_path(&runtime_dir, store_uuid);
     let sockets = Sockets::new(socket, runners, &runtime_dir, store_uuid)?;
+    let now = SystemClock.now();
+    let (entrance, visitors) = Entrance::new(&args.web, &runtime_dir, store_uuid, now)?;
     let processes = Processes::new(Arc::clone(&logs));
     let surroundings = surroundings(&state, &sockets)?;
     let host = surroundings.python.host.clone();
@@ -121,12 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         callbacks: callbacks(),
         quit: quit_told,
     };
-    let about = About {
-        state_dir: state.root().to_path_buf(),
-        socket: sockets.clients.clone(),
-        store_uuid: store_uuid.to_string(),
-        started: SystemClock.now(),
-    };
+    let about = about(&state, &sockets, store_uuid, now);
     let ending = CancellationToken::new();
     let (gateway, wanted) = Gateway::new(engine.clone(), data, state.root().join("secrets"));
     let stock = StockParts {
@@ -135,12 +104,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         socket: std::path::absolute(&sockets.runners)?,
         registry: state.root().join("runners"),
     };
-    let doors = Doors { gateway, backups: backups.clone(), ending: ending.clone() };
+    let doors = Doors { gateway, backups: backups.clone(), entrance, ending: ending.clone() };
     let api = Api::new(engine.clone(), logs, about, deployer.into(), doors);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = state.root().join("hosts");
     let ended = runtime.block_on(async move {
-        let running = Running { engine, thread, dispatcher, registry, stock, api, quit, ending };
+        let running =
+            Running { engine, thread, dispatcher, registry, stock, api, visitors, quit, ending };
         let ended = running.until_ended(sockets.listen()?).await;
         sockets.remove();
         ended
@@ -149,6 +119,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     backups.end();
     drop((compactor, state));
     ended
+}
+
+fn about(state: &StateDir, sockets: &Sockets, store: uuid::Uuid, started: Timestamp) -> About {
+    let (state_dir, socket) = (state.root().to_path_buf(), sockets.clients.clone());
+    About { state_dir, socket, store_uuid: store.to_string(), started }
 }
 
 fn backups(
@@ -199,6 +174,7 @@ struct Running {
     registry: PathBuf,
     stock: StockParts,
     api: Api,
+    visitors: Asked,
     quit: watch::Sender<Option<bool>>,
     ending: CancellationToken,
 }
@@ -213,7 +189,8 @@ enum End {
 
 impl Running {
     async fn until_ended(self, listeners: Listeners) -> anyhow::Result<()> {
-        let Self { engine, thread, dispatcher, registry, stock, api, quit, ending } = self;
+        let Self { engine, thread, dispatcher, registry, stock, api, visitors, quit, ending } =
+            self;
         let hosts = HostParts {
             listener: listeners.hosts,
             registry,
@@ -227,6 +204,7 @@ impl Running {
         let socket = api.about.socket.display().to_string();
         let served = gateway::serve(listeners.runners, api.gateway.clone(), ending.clone());
         let mut serving_runners = tokio::spawn(served);
+        let mut serving_browsers = tokio::spawn(web::serve(api.clone(), visitors));
         let mut serving = tokio::spawn(rpc::serve(listeners.clients, api));
         let mut deciding = watch_engine(thread)?;
         let (sleeper, until) = (engine.clone(), ending.clone());
@@ -261,7 +239,8 @@ impl Running {
         quit.send_replace(Some(kill));
         drop(tokio::time::timeout(FAREWELL, &mut dispatching).await);
         ending.cancel();
-        let served = async { tokio::join!(&mut serving, &mut serving_runners) };
+        let served =
+            async { tokio::join!(&mut serving, &mut serving_runners, &mut serving_browsers) };
         drop(tokio::time::timeout(FAREWELL, served).await);
         engine.close().await;
         tracing::info!("ended");
@@ -368,29 +347,6 @@ fn callbacks() -> Option<Callbacks> {
     Callbacks::start()
         .inspect_err(|error| tracing::error!(%error, "callbacks are not told: no thread"))
         .ok()
-}
-
-/// The state directory: the one asked for, else the user's own.
-///
-/// # Errors
-/// None was asked for, and no home folder is known.
-pub fn state_dir(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(dir) = asked {
-        return Ok(dir.to_path_buf());
-    }
-    if let Some(dir) = std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute())
-    {
-        return Ok(PathBuf::from(dir).join("capsule"));
-    }
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .or_else(|| User::from_uid(geteuid()).ok().flatten().map(|user| user.dir))
-        .context("no home folder is known; name one with --state-dir")?;
-    Ok(home.join(".local/state/capsule"))
-}
-
-fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
 }
 
 fn boot_id() -> String {

@@ -27,4 +27,5 @@ pub mod socket;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod web;
 pub mod work;

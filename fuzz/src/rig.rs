@@ -22,6 +22,7 @@ use capsuled::jail::Plan;
 use capsuled::logs::LogDir;
 use capsuled::rpc::{About, Api, Doors};
 use capsuled::store::{MemoryStore, SideFiles, StateDir, Store};
+use capsuled::web::{Entrance, WebArgs};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -101,7 +102,9 @@ impl Rig {
             let token = gateway.new_token("leads", 1);
             let runner = UnixListener::bind(&runners).unwrap();
             tokio::spawn(capsuled::gateway::serve(runner, gateway.clone(), ending.clone()));
-            let doors = Doors { gateway, backups, ending: ending.clone() };
+            let (web, nil) = (WebArgs::default(), uuid::Uuid::nil());
+            let (entrance, _) = Entrance::new(&web, dir.path(), nil, engine.now()).unwrap();
+            let doors = Doors { gateway, backups, entrance, ending: ending.clone() };
             let api = Api::new(engine, logs, about, deployer.into(), doors);
             let client = UnixListener::bind(&clients).unwrap();
             tokio::spawn(capsuled::rpc::serve(client, api));

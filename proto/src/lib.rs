@@ -3,6 +3,8 @@
 //!
 //! Additive only: a field number is never used again for something else.
 
+pub mod query;
+
 /// Messages, clients and servers of package `capsule.v1`.
 #[expect(
     clippy::all,

@@ -26,6 +26,7 @@ mod random;
 pub mod rpc;
 pub mod trace;
 mod wait;
+pub mod web;
 
 pub use badfs::{BadDisk, Faults};
 pub use cli::{Cli, Output, Started};

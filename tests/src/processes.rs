@@ -58,6 +58,16 @@ pub fn resident_bytes(pid: i32) -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// The inodes of its sockets.
+pub fn sockets(pid: i32) -> Vec<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = files
+        .filter_map(|file| fs::read_link(file.path()).ok()?.into_os_string().into_string().ok());
+    links
+        .filter_map(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect()
+}
+
 /// Sends a signal; a process that has gone is fine.
 ///
 /// # Panics

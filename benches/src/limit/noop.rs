@@ -156,4 +156,8 @@ impl Daemon for Nothing {
     async fn create_backup(&self, _: Request<v1::CreateBackupRequest>) -> Answer<v1::BackupView> {
         not_here()
     }
+
+    async fn web_link(&self, _: Request<v1::WebLinkRequest>) -> Answer<v1::WebLinkReply> {
+        not_here()
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 
+use capsule_proto::query;
 use capsule_proto::v1::{Filter, Status, Targets};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -44,6 +45,13 @@ pub(crate) struct FilterArgs {
     /// Schedule that made it
     #[arg(long, value_name = "NAME")]
     pub(crate) schedule: Option<String>,
+    /// All of it in words: 'task:sync* state:failed age:<1h "text"'
+    #[arg(long, value_name = "WORDS", value_parser = in_words)]
+    pub(crate) filter: Option<Filter>,
+}
+
+fn in_words(text: &str) -> Result<Filter, String> {
+    query::parse(text, Timestamp::now().as_microsecond())
 }
 
 /// Statuses as people type them.
@@ -81,7 +89,7 @@ impl FilterArgs {
     /// As the protocol has it; the app is the global flag.
     pub(crate) fn message(&self, app: Option<&str>) -> Filter {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        Filter {
+        let mut filter = Filter {
             statuses: self.status.iter().map(|status| Status::from(*status).into()).collect(),
             app: app.unwrap_or_default().to_owned(),
             names: self.task.clone(),
@@ -93,7 +101,12 @@ impl FilterArgs {
             until_us: self.until.map(Timestamp::as_microsecond),
             text: text(&self.grep),
             schedule: text(&self.schedule),
+            except_names: Vec::new(),
+        };
+        if let Some(words) = &self.filter {
+            query::narrow(&mut filter, words);
         }
+        filter
     }
 
     /// Nothing was asked of the tasks; the app alone does not count, it may come of the environment.

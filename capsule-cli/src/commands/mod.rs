@@ -12,6 +12,7 @@ pub(crate) mod patience;
 pub(crate) mod schedule;
 pub(crate) mod submit;
 pub(crate) mod task;
+pub(crate) mod web;
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,7 @@ use crate::error::{CliError, Exit};
 use crate::ui::{self, Ui};
 
 /// What every verb is given.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) globals: Globals,
     pub(crate) ui: Ui,
@@ -173,6 +174,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Wait(args) => Box::pin(args.run(context)).await,
         Verb::Why(args) => Box::pin(args.run(context)).await,
         Verb::Board(args) => Box::pin(args.run(context)).await,
+        Verb::Web => Box::pin(web::run(context)).await,
         Verb::Chat(args) => Box::pin(args.run(context)).await,
         Verb::Events(args) => Box::pin(args.run(context)).await,
         Verb::Cancel(args) => Box::pin(args.run(context)).await,

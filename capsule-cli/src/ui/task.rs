@@ -259,7 +259,7 @@ fn times(ui: &Ui, task: &TaskView) -> String {
 }
 
 /// One attempt with its receipt.
-fn attempt_line(attempt: &AttemptView) -> String {
+pub(crate) fn attempt_line(attempt: &AttemptView) -> String {
     let mut parts = vec![format!("{}", attempt.number)];
     let verdict = if attempt.verdict.is_empty() { "running" } else { &attempt.verdict };
     parts.push(verdict.to_owned());

@@ -331,9 +331,22 @@ impl Tasks for Served {
 
     type WatchStream = Sent<WatchEvent>;
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Sent<WatchEvent>>> {
-        let found = self.0.lock().filtered(&request.into_inner().filter.unwrap_or_default());
+        let request = request.into_inner();
+        let found = self.0.lock().filtered(&request.filter.unwrap_or_default());
         let event =
             |seq, event| WatchEvent { seq, event: Some(event), at_us: 1_790_000_000_000_000 };
+        if !request.windows.is_empty() {
+            let column = |window: &Window| {
+                let of = found.iter().rev().filter(|task| window.statuses.contains(&task.status));
+                let ids: Vec<u64> = of.map(|task| task.id).collect();
+                ColumnView { total: ids.len() as u64, skip: 0, ids }
+            };
+            let columns = Columns { columns: request.windows.iter().map(column).collect() };
+            let mut events: Vec<WatchEvent> =
+                found.into_iter().map(|task| event(1, watch_event::Event::Task(task))).collect();
+            events.push(event(2, watch_event::Event::Columns(columns)));
+            return Ok(Response::new(Box::pin(sent(events).chain(tokio_stream::pending()))));
+        }
         let mut events: Vec<WatchEvent> =
             found.into_iter().map(|task| event(1, watch_event::Event::Task(task))).collect();
         events.push(event(2, watch_event::Event::Ready(Counts::default())));
@@ -442,6 +455,11 @@ impl Daemon for Served {
             left_out,
             ..Default::default()
         }))
+    }
+
+    async fn web_link(&self, _: Request<WebLinkRequest>) -> Result<Response<WebLinkReply>> {
+        let url = "http://127.0.0.1:7788/enter/5ec4e7".to_owned();
+        Ok(Response::new(WebLinkReply { url, until_us: 1, socket: String::new() }))
     }
 
     async fn list_locks(

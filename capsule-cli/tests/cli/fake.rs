@@ -183,6 +183,7 @@ pub(crate) fn bare(words: &[&str]) -> Command {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", "/nonexistent")
+        .env("LANG", "C.UTF-8")
         .env("TZ", "UTC")
         .env("XDG_RUNTIME_DIR", "/nonexistent/run")
         .stdin(Stdio::null())

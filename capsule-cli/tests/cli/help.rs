@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::fake::{bare, ended};
 
-const VERBS: [&[&str]; 59] = [
+const VERBS: [&[&str]; 60] = [
     &[],
     &["submit"],
     &["run"],
@@ -16,6 +16,7 @@ const VERBS: [&[&str]; 59] = [
     &["wait"],
     &["why"],
     &["board"],
+    &["web"],
     &["chat"],
     &["events"],
     &["cancel"],

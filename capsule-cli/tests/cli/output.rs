@@ -181,6 +181,11 @@ fn why_board_and_events() {
     let ended = fake.run(&["board", "--once"]);
     assert!(ended.out.contains("1843 report"), "{}", ended.out);
     assert!(!ended.out.contains('\x1b'), "{}", ended.out);
+    let ended = fake.run(&["board", "--json=boards"]);
+    let value: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let done = &value["boards"][0]["columns"][3];
+    assert_eq!((&done["label"], &done["total"]), (&"COMPLETED".into(), &1.into()), "{value}");
+    assert_eq!(done["tasks"][0]["name"], "report");
     let ended = fake.run(&["events", "--json=seq,event,removed"]);
     assert_eq!(ended.out, "{\"seq\":3,\"event\":\"removed\",\"removed\":7}\n");
     let ended = fake.run(&["events", "--snapshot", "--task", "report", "--json=event"]);
@@ -211,10 +216,14 @@ fn a_page_shows_its_boards_and_names_the_rest() {
     let fake = Fake::start();
     fake.lock().tasks.push(task(7, "report", Status::Completed));
     let ended = fake.run(&["board", "--page", "tasks", "--once"]);
-    let expected = "Tasks\ntext Hello\n\nBackground work\nNow 0                                              \
-                    Other 1\n                                                   7 report\n";
-    assert!(ended.out.starts_with(expected), "{}", ended.out);
-    assert!(ended.out.contains("completed · "), "{}", ended.out);
+    assert!(
+        ended.out.starts_with("text Hello\n Capsule  Tasks · Background work"),
+        "{}",
+        ended.out
+    );
+    for part in ["Now 0", "Other 1", "✓ 7 report", "completed · "] {
+        assert!(ended.out.contains(part), "{part}: {}", ended.out);
+    }
     let ended = fake.run(&["board", "--page", "Tasks", "--json=page"]);
     assert_eq!(ended.out, "{\"page\":\"Tasks\"}\n");
     assert_eq!(fake.run(&["board", "--pages", "-q"]).out, "Tasks\n");

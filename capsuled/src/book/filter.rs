@@ -1,6 +1,6 @@
 //! Which tasks: one filter for every command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capsule_core::id::TaskId;
 use capsule_core::task::Status;
@@ -18,6 +18,8 @@ pub struct Filter {
     pub app: String,
     /// One of these task names; a trailing `*` stands for any rest.
     pub names: Vec<String>,
+    /// None of these, read likewise.
+    pub except_names: Vec<String>,
     /// Of this owner.
     pub owner: String,
     /// In this queue.
@@ -55,7 +57,7 @@ impl Filter {
             "" => Some(None),
             wanted => book.symbols.find(wanted).map(Some),
         };
-        let names = if self.names.is_empty() {
+        let names = if self.names.is_empty() && self.except_names.is_empty() {
             None
         } else {
             let fits: Vec<bool> =
@@ -81,11 +83,13 @@ impl Filter {
     }
 
     fn names_match(&self, name: &str) -> bool {
-        self.names.is_empty()
-            || self.names.iter().any(|wanted| match wanted.strip_suffix('*') {
+        let among = |names: &[String]| {
+            names.iter().any(|wanted| match wanted.strip_suffix('*') {
                 Some(start) => name.starts_with(start),
                 None => name == wanted,
             })
+        };
+        (self.names.is_empty() || among(&self.names)) && !among(&self.except_names)
     }
 
     fn labels_match(&self, lines: &str) -> bool {
@@ -146,7 +150,101 @@ impl Sieve {
     }
 }
 
+/// A part of a column of tasks, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Of one of these statuses; none = all.
+    pub statuses: Vec<Status>,
+    /// So many stand before it.
+    pub skip: u64,
+    /// At most so many stand in it.
+    pub limit: usize,
+}
+
+/// What stands in a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Of the whole column.
+    pub total: u64,
+    /// So many stand before it: as asked, or less where the column is shorter.
+    pub skip: u64,
+    /// Newest first.
+    pub ids: Vec<TaskId>,
+}
+
+impl Window {
+    const fn end(&self) -> u64 {
+        self.skip.saturating_add(self.limit as u64)
+    }
+
+    fn wants(&self, status: Status) -> bool {
+        self.statuses.is_empty() || self.statuses.contains(&status)
+    }
+}
+
+impl Seen {
+    /// Takes in one more task of the column; says whether it stands in the window, or before it.
+    fn pass(&mut self, window: &Window, id: TaskId) -> bool {
+        self.total += 1;
+        if self.total <= window.skip {
+            self.skip += 1;
+        } else if self.ids.len() < window.limit {
+            self.ids.push(id);
+        }
+        self.total <= window.end()
+    }
+}
+
 impl Book {
+    /// What stands in each window, of all tasks that match, or of those of `among` that do. One
+    /// pass over all tasks; where the counts know the totals it ends as soon as all windows are full.
+    pub fn windows(
+        &self,
+        filter: &Filter,
+        among: Option<&BTreeSet<TaskId>>,
+        windows: &[Window],
+    ) -> Vec<Seen> {
+        let mut seen = vec![Seen::default(); windows.len()];
+        let Some(sieve) = filter.sieve(self) else { return seen };
+        let totals = if among.is_none() { self.totals(filter, windows) } else { None };
+        // How many tasks may still come that have a place in a window, or before one.
+        let mut open = totals.as_ref().map_or(u64::MAX, |totals| {
+            windows.iter().zip(totals).map(|(window, total)| window.end().min(*total)).sum()
+        });
+        let all: Box<dyn Iterator<Item = (TaskId, &Entry)>> = match among {
+            Some(ids) => {
+                let entry = |id: &TaskId| Some((*id, self.entries.get(id)?));
+                Box::new(ids.iter().rev().filter_map(entry))
+            }
+            None => Box::new(self.entries.iter().rev()),
+        };
+        for (id, entry) in all.filter(|(_, entry)| sieve.lets(entry)) {
+            if open == 0 {
+                break;
+            }
+            for (window, seen) in windows.iter().zip(&mut seen) {
+                if window.wants(entry.status) {
+                    open -= u64::from(seen.pass(window, id));
+                }
+            }
+        }
+        for (seen, total) in seen.iter_mut().zip(totals.into_iter().flatten()) {
+            seen.total = total;
+        }
+        seen
+    }
+
+    /// How many tasks are in each column, where the counts know.
+    fn totals(&self, filter: &Filter, windows: &[Window]) -> Option<Vec<u64>> {
+        self.counted(filter)?;
+        let lets = |status| filter.statuses.is_empty() || filter.statuses.contains(&status);
+        let total = |window: &Window| {
+            let counts = self.counts.iter().filter(|it| lets(it.0) && window.wants(it.0));
+            counts.map(|(_, count)| count).sum()
+        };
+        Some(windows.iter().map(total).collect())
+    }
+
     /// How many tasks match, and the ids of the first `wanted` of them below `before`, newest
     /// first, in one pass; in none where the counts know that there is nothing more to find.
     pub fn page(
@@ -200,6 +298,10 @@ mod tests {
     use super::*;
     use crate::book::tests::{spec, submitted};
 
+    fn window(statuses: &[Status], skip: u64, limit: usize) -> Window {
+        Window { statuses: statuses.to_vec(), skip, limit }
+    }
+
     fn task(id: u64, name: &str, queue: &str) -> Task {
         let mut spec = spec(name, queue);
         spec.labels.insert("team".to_owned(), queue.to_owned());
@@ -245,5 +347,30 @@ mod tests {
             ..named("*")
         };
         assert_eq!(page(&labelled, None, 2), (5, vec![9, 7]));
+    }
+
+    #[test]
+    fn windows_say_the_same_whether_counts_help_or_not() {
+        let book = book();
+        let all =
+            [window(&[], 0, 3), window(&[Status::Pending], 8, 5), window(&[Status::Failed], 0, 3)];
+        let everything: BTreeSet<TaskId> = book.entries.keys().collect();
+        let quick = book.windows(&Filter::default(), None, &all);
+        assert_eq!(quick, book.windows(&Filter::default(), Some(&everything), &all));
+        let ids = |seen: &Seen| seen.ids.iter().map(|id| id.0).collect::<Vec<_>>();
+        assert_eq!((quick[0].total, ids(&quick[0])), (10, vec![10, 9, 8]));
+        assert_eq!((quick[1].total, quick[1].skip, ids(&quick[1])), (10, 8, vec![2, 1]));
+        assert_eq!((quick[2].total, ids(&quick[2])), (0, vec![]));
+        let mail = Filter { names: vec!["mail".to_owned()], ..Filter::default() };
+        let mail = book.windows(&mail, None, &[window(&[], 4, 9), window(&[], 9, 9)]);
+        assert_eq!((mail[0].total, ids(&mail[0])), (5, vec![2]));
+        assert_eq!((mail[1].total, mail[1].skip, ids(&mail[1])), (5, 5, vec![]));
+        let but_mail = Filter { except_names: vec!["ma*".to_owned()], ..Filter::default() };
+        assert_eq!(book.windows(&but_mail, None, &all)[0].total, 5);
+        let pending = Filter { statuses: vec![Status::Pending], ..Filter::default() };
+        assert_eq!(
+            book.windows(&pending, None, &all),
+            book.windows(&pending, Some(&everything), &all)
+        );
     }
 }

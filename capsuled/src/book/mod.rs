@@ -32,7 +32,7 @@ pub use self::counts::Counts;
 use self::counts::Unfinished;
 pub use self::ended::{ENDED_MAX, Ended, Keep, LAST_KEPT};
 pub use self::entries::{Entries, Entry, Text, Texts};
-pub use self::filter::Filter;
+pub use self::filter::{Filter, Seen, Window};
 pub use self::gates::{Gate, GateKind};
 use self::live::Live;
 pub use self::live::SHARED_MAX;

@@ -85,7 +85,8 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log and says what went through it.
+    /// Ends the log and says what went through it; of a log that was there before, only if
+    /// something was appended.
     pub fn close(mut self) -> LogSummary {
         if self.gap_at_end {
             // An empty frame makes the gap visible; if even that does not fit, only the counters

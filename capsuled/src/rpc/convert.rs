@@ -233,6 +233,7 @@ pub(super) fn filter(wire: Option<v1::Filter>) -> Filter {
         statuses: wire.statuses.into_iter().filter_map(status_from).collect(),
         app: wire.app,
         names: wire.names,
+        except_names: wire.except_names,
         owner: wire.owner,
         queue: wire.queue,
         lock: wire.lock,

@@ -90,6 +90,12 @@ impl Daemon for Api {
         }))
     }
 
+    async fn web_link(&self, _: Request<v1::WebLinkRequest>) -> Answer<v1::WebLinkReply> {
+        let link = self.entrance.link(self.engine.now()).await.map_err(Refused::from)?;
+        let socket = link.socket.map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Response::new(v1::WebLinkReply { url: link.url, until_us: link.until.0, socket }))
+    }
+
     async fn list_queues(&self, _: Request<v1::ListQueuesRequest>) -> Answer<v1::ListQueuesReply> {
         let book = self.engine.book();
         let mut names: std::collections::BTreeSet<String> = book.queues.keys().cloned().collect();

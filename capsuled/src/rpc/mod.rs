@@ -29,12 +29,14 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 pub(crate) use self::request::incoming::Incoming;
+pub(crate) use self::request::peer::own;
 use self::request::peer::{self, Peers};
 use crate::backup::Backups;
 use crate::deploying::Deployer;
 use crate::engine::Engine;
 use crate::gateway::Gateway;
 use crate::logs::LogDir;
+use crate::web::Entrance;
 
 /// The largest message taken: a batch of 1,000 submits with payloads of 1 KiB and more.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -56,6 +58,8 @@ pub struct Api {
     pub deployer: Arc<Deployer>,
     /// Makes backups.
     pub backups: Backups,
+    /// Lets browsers in.
+    pub entrance: Entrance,
     /// Set when the daemon ends: streams end with it.
     pub ending: CancellationToken,
     peers: Arc<Peers>,
@@ -68,6 +72,8 @@ pub struct Doors {
     pub gateway: Gateway,
     /// Makes backups.
     pub backups: Backups,
+    /// Lets browsers in.
+    pub entrance: Entrance,
     /// Set when the daemon ends.
     pub ending: CancellationToken,
 }
@@ -92,10 +98,10 @@ impl Api {
         logs: Arc<LogDir>,
         about: About,
         deployer: Arc<Deployer>,
-        Doors { gateway, backups, ending }: Doors,
+        Doors { gateway, backups, entrance, ending }: Doors,
     ) -> Self {
         let (about, peers) = (Arc::new(about), Arc::default());
-        Self { engine, gateway, logs, about, deployer, backups, ending, peers }
+        Self { engine, gateway, logs, about, deployer, backups, entrance, ending, peers }
     }
 }
 

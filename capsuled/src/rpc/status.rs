@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use crate::backup::BackupError;
 use crate::engine::{EngineError, Refusal, SubmitError};
 use crate::secrets::SecretError;
+use crate::web::WebError;
 
 /// An answer that is an error.
 #[derive(Clone, Debug)]
@@ -163,6 +164,22 @@ impl From<BackupError> for Refused {
             BackupError::Archive(_) | BackupError::Data(_) | BackupError::Thread(_) => {
                 Self::new(Code::Internal, "internal", message, 1)
             }
+        }
+    }
+}
+
+impl From<WebError> for Refused {
+    fn from(error: WebError) -> Self {
+        let message = error.to_string();
+        match error {
+            WebError::Off => {
+                Self::precondition("web_off", message).hint("capsuled run --web 127.0.0.1:7788")
+            }
+            WebError::Listen { .. } => {
+                Self::precondition("web_listen", message).hint("capsuled run --web 127.0.0.1:0")
+            }
+            WebError::Ending => Self::new(Code::Unavailable, "unavailable", message, 3),
+            WebError::Random => Self::new(Code::Internal, "internal", message, 1),
         }
     }
 }

@@ -55,11 +55,17 @@ fn only_its_folder_names_the_database() {
 
 #[test]
 fn only_the_edges_name_the_wire() {
-    let ours = ["capsuled/src/rpc/", "capsule-cli/", "proto/"];
+    let ours = ["capsuled/src/rpc/", "capsuled/src/web/", "capsule-cli/", "proto/"];
     none("our wire behind the edge", &outside(&ours, &["capsule_proto::v1"]));
     let sdks = ["capsuled/src/gateway/", "proto/"];
     none("the SDK's wire behind the edge", &outside(&sdks, &["capsule_proto::sdk"]));
-    let edges = ["capsuled/src/rpc/", "capsuled/src/gateway/", "capsule-cli/", "proto/"];
+    let edges = [
+        "capsuled/src/rpc/",
+        "capsuled/src/gateway/",
+        "capsuled/src/web/",
+        "capsule-cli/",
+        "proto/",
+    ];
     none("capsule_proto behind the edge", &outside(&edges, &["capsule_proto"]));
     none("tonic behind the edge", &outside(&edges, &["tonic::"]));
 }
@@ -97,6 +103,7 @@ fn tasks_and_threads_start_at_known_places() {
         "capsuled/src/runner/host/",
         "capsuled/src/runner/link.rs",
         "capsuled/src/store/sled/compact/thread.rs",
+        "capsuled/src/web/live/",
         "capsule-cli/",
     ];
     let starting = ["tokio::spawn", "spawn_blocking", "thread::spawn", "thread::Builder"];
@@ -105,7 +112,7 @@ fn tasks_and_threads_start_at_known_places() {
 
 #[test]
 fn neighbours_do_not_know_each_other() {
-    let rules: [(&str, &[&str]); 6] = [
+    let rules: [(&str, &[&str]); 7] = [
         ("capsuled/src/dispatcher/", &["crate::rpc", "capsule_proto", "Queue"]),
         ("capsuled/src/runner/", &["crate::engine", "crate::book", "crate::store", "capsule_core"]),
         ("capsuled/src/book/", &["crate::store", "crate::rpc", "crate::keeper", "crate::engine"]),
@@ -117,6 +124,10 @@ fn neighbours_do_not_know_each_other() {
         (
             "capsuled/src/appdata/",
             &["crate::engine", "crate::book", "crate::store", "crate::gateway", "capsule_proto"],
+        ),
+        (
+            "capsuled/src/web/",
+            &["crate::engine", "crate::book", "crate::store", "crate::keeper", "crate::dispatcher"],
         ),
     ];
     for (place, words) in rules {

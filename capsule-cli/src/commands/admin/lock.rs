@@ -41,7 +41,7 @@ impl LockVerb {
     }
 }
 
-fn listing(ui: &Ui, locks: &[LockView]) -> Listing {
+pub(crate) fn listing(ui: &Ui, locks: &[LockView]) -> Listing {
     let mut table = Table::new(vec!["LOCK", "APP", "HOLDER", "TASK", "SINCE", "WAITING"]);
     for lock in locks {
         let waiters: Vec<String> = lock.waiters.iter().map(u64::to_string).collect();

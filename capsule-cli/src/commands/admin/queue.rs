@@ -96,7 +96,7 @@ impl QueueVerb {
     }
 }
 
-fn listing(queues: &[QueueView]) -> Listing {
+pub(crate) fn listing(queues: &[QueueView]) -> Listing {
     let mut table = Table::new(vec!["QUEUE", "STATE", "LIMIT", "WAITING", "RUNNING", "NOTE"]);
     for queue in queues {
         table.push(vec![

@@ -104,7 +104,7 @@ impl AppVerb {
     }
 }
 
-fn apps(ui: &Ui, apps: &[AppView]) -> Listing {
+pub(crate) fn apps(ui: &Ui, apps: &[AppView]) -> Listing {
     let mut table = Table::new(vec!["APP", "REVISION", "TASKS", "DEPLOYED", "BY", "DIR"]);
     for app in apps {
         table.push(vec![

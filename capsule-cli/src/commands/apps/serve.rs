@@ -157,12 +157,8 @@ impl Serving<'_> {
                 self.app = format!("{}@r{}", reply.app, reply.revision);
                 if first {
                     let filter = Filter { app: reply.app, ..Filter::default() };
-                    let request = WatchRequest {
-                        filter: Some(filter),
-                        since_seq: None,
-                        limit: 1,
-                        schedules: false,
-                    };
+                    let request =
+                        WatchRequest { filter: Some(filter), limit: 1, ..WatchRequest::default() };
                     let mut tasks = self.client.tasks();
                     let stream = self.client.answer(tasks.watch(request)).await?;
                     self.changes = Some(stream);
@@ -196,7 +192,8 @@ impl Serving<'_> {
                 self.ended(task);
             }
             Some(Event::Removed(id)) => drop(self.shown.remove(&id)),
-            Some(Event::Task(_) | Event::Reset(_) | Event::Schedule(_)) | None => {}
+            Some(Event::Task(_) | Event::Reset(_) | Event::Schedule(_) | Event::Columns(_))
+            | None => {}
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ mod add;
 mod backfill;
 mod crontab;
 mod import;
-mod show;
+pub(crate) mod show;
 
 use capsule_proto::v1::{
     AuditScheduleRequest, ChangeScheduleReply, EndScheduleRequest, FireView, ListSchedulesRequest,

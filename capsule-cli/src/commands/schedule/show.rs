@@ -103,7 +103,7 @@ fn policy(it: &SchedulePolicy) -> String {
 }
 
 /// The list of schedules.
-pub(super) fn schedules(ui: &Ui, schedules: &[ScheduleView]) -> Listing {
+pub(crate) fn schedules(ui: &Ui, schedules: &[ScheduleView]) -> Listing {
     let mut table =
         Table::new(vec!["SCHEDULE", "APP", "WHEN", "NEXT (UTC)", "NEXT (LOCAL)", "", "LAST"])
             .sparing_first(&["NEXT (LOCAL)", "APP", ""]);

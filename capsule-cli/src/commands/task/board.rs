@@ -1,35 +1,24 @@
-//! `board`: tasks in columns by status, redrawn with every change; and `list --watch`.
+//! `board`: tasks in columns, live; once as text or JSON; the pages of an app.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
-
-use capsule_proto::v1::watch_event::Event;
-use capsule_proto::v1::{Filter, TaskView, WatchEvent, WatchRequest};
+use capsule_proto::v1::PageView;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tonic::Streaming;
+use serde_json::json;
 
-use super::page;
 use crate::args::filter::FilterArgs;
-use crate::client::Client;
+use crate::board::{self, Wanted};
 use crate::commands::Context;
 use crate::error::{CliError, Exit};
-use crate::ui::live::board;
-use crate::ui::live::screen::Screen;
-use crate::ui::task::{ended, listing};
-use crate::ui::{Ui, shape};
+use crate::ui::Listing;
+use crate::ui::table::{Cell, Table};
 
-/// Tasks that the board keeps.
-pub(super) const TASKS: u32 = 1000;
-/// Changes that come together are drawn together.
-const PAUSE: Duration = Duration::from_millis(30);
-
-/// Show tasks in columns by status, live
+/// Show tasks in columns, live
 ///
-/// Ctrl-C leaves the board; the tasks go on.
+/// Keys move, open, filter, cancel and retry; ? lists them. q leaves the board; the tasks go on.
+/// With --app the columns are those of the app's own board. Off a terminal it is printed once.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  capsule board --task sync_leads\n  capsule board --once\n  capsule board --page Tasks"
+    after_help = "Examples:\n  capsule board --filter 'task:sync* age:<1h'\n  capsule board --once\n  capsule board --page Tasks\n  capsule board --json=boards | jq '.boards[].columns[] | {label, total}'"
 )]
 pub(crate) struct BoardArgs {
     /// Print the board once, as text
@@ -41,198 +30,57 @@ pub(crate) struct BoardArgs {
     /// List the pages of the app
     #[arg(long, conflicts_with = "page")]
     pages: bool,
+    /// Draw with signs that every terminal has
+    #[arg(long)]
+    ascii: bool,
+    /// Only look: no key changes anything
+    #[arg(long)]
+    readonly: bool,
     #[command(flatten)]
     filter: FilterArgs,
-}
-
-/// The tasks of a watch, as its events say.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks {
-    by_id: BTreeMap<u64, TaskView>,
-    counts: HashMap<String, u64>,
-    ready: bool,
-}
-
-impl Tasks {
-    /// Takes in one event.
-    fn apply(&mut self, event: WatchEvent) {
-        match event.event {
-            Some(Event::Task(task)) => {
-                self.by_id.insert(task.id, task);
-                self.bound();
-            }
-            Some(Event::Removed(id)) => {
-                self.by_id.remove(&id);
-            }
-            Some(Event::Ready(counts)) => {
-                self.counts = counts.by_status;
-                self.ready = true;
-            }
-            Some(Event::Reset(_)) => *self = Self::default(),
-            Some(Event::Schedule(_)) | None => {}
-        }
-    }
-
-    /// Forgets the oldest ended task when there are too many.
-    fn bound(&mut self) {
-        if self.by_id.len() <= usize::try_from(TASKS).unwrap_or(usize::MAX) * 2 {
-            return;
-        }
-        let oldest = self.by_id.values().find(|task| ended(task.status())).map(|task| task.id);
-        if let Some(id) = oldest {
-            self.by_id.remove(&id);
-        }
-    }
-
-    /// Newest first.
-    pub(super) fn newest(&self) -> impl Iterator<Item = &TaskView> {
-        self.by_id.values().rev()
-    }
 }
 
 impl BoardArgs {
     pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         if self.pages {
-            return page::list(context).await;
+            return list(context).await;
         }
-        if let Some(name) = &self.page {
-            return page::show(context, name, self.once).await;
-        }
-        let client = context.client().await?;
-        let filter = self.filter.message(context.app());
-        let statuses = filter.statuses.clone();
-        let draw = |ui: &Ui, tasks: &Tasks, rows: Option<usize>| {
-            let shown: Vec<&TaskView> = tasks
-                .newest()
-                .filter(|task| statuses.is_empty() || statuses.contains(&task.status))
-                .collect();
-            board::render(ui, &shown, rows)
+        let wanted = Wanted {
+            filter: self.filter.message(context.app()),
+            page: self.page.clone(),
+            once: self.once,
+            ascii: self.ascii,
+            readonly: self.readonly,
         };
-        let mut stream = watch(&client, filter.clone(), TASKS).await?;
-        if self.once || !context.ui.tty || context.ui.is_json() {
-            let tasks = snapshot(&client, &mut stream).await?;
-            let ui = &context.ui;
-            if ui.is_json() {
-                ui.value(&tasks.newest().map(shape::task).collect::<Vec<_>>().into())?;
-            } else {
-                ui.block(&draw(ui, &tasks, None))?;
-            }
-            return Ok(Exit::Done);
-        }
-        redraw(context, &client, stream, draw).await
+        Box::pin(board::show(context, wanted)).await
     }
 }
 
-/// The list of `list --watch`, redrawn on a terminal; elsewhere the changes, one a line.
-pub(crate) async fn watch_list(
-    context: &Context,
-    client: &Client,
-    filter: Filter,
-    limit: u32,
-) -> Result<Exit, CliError> {
-    let statuses = filter.statuses.clone();
-    let mut stream = watch(client, filter, limit).await?;
-    if context.ui.tty && !context.ui.is_json() {
-        let draw = |ui: &Ui, tasks: &Tasks, rows: Option<usize>| {
-            let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
-            let shown: Vec<TaskView> = tasks
-                .newest()
-                .filter(|task| statuses.is_empty() || statuses.contains(&task.status))
-                .take(room.min(usize::try_from(limit).unwrap_or(usize::MAX)))
-                .cloned()
-                .collect();
-            listing(ui, &shown).table.render(ui.width, ui.colored)
-        };
-        return redraw(context, client, stream, draw).await;
+/// Lists the pages.
+async fn list(context: &Context) -> Result<Exit, CliError> {
+    let client = context.client().await?;
+    let pages = board::pages(&client, context.app()).await?.pages;
+    let boards = |page: &PageView| -> Vec<String> {
+        let boards = page.widgets.iter().filter(|widget| widget.board.is_some());
+        boards.map(|widget| widget.title.clone()).collect()
+    };
+    let mut table = Table::new(vec!["PAGE", "ICON", "BOARDS"]);
+    for page in &pages {
+        table.push(vec![
+            Cell::new(&page.name),
+            Cell::new(&page.icon),
+            Cell::new(boards(page).join(", ")),
+        ]);
     }
-    while let Some(event) = next(client, &mut stream).await? {
-        if let Some(Event::Task(task)) = &event.event {
-            context.ui.event(&shape::task(task))?;
-        }
-    }
+    let shape = |page: &PageView| {
+        json!({
+            "page": page.name,
+            "icon": page.icon,
+            "order": page.order,
+            "boards": boards(page),
+        })
+    };
+    let ids = pages.iter().map(|page| page.name.clone()).collect();
+    context.ui.listing(Listing { table, json: pages.iter().map(shape).collect(), ids })?;
     Ok(Exit::Done)
-}
-
-pub(super) async fn watch(
-    client: &Client,
-    filter: Filter,
-    limit: u32,
-) -> Result<Streaming<WatchEvent>, CliError> {
-    let request = WatchRequest { filter: Some(filter), since_seq: None, limit, schedules: false };
-    client.answer(client.tasks().watch(request)).await
-}
-
-async fn next(
-    client: &Client,
-    stream: &mut Streaming<WatchEvent>,
-) -> Result<Option<WatchEvent>, CliError> {
-    match stream.message().await {
-        Ok(event) => Ok(event),
-        Err(status) => Err(client.explain(status).await),
-    }
-}
-
-pub(super) async fn snapshot(
-    client: &Client,
-    stream: &mut Streaming<WatchEvent>,
-) -> Result<Tasks, CliError> {
-    let mut tasks = Tasks::default();
-    while !tasks.ready {
-        let Some(event) = next(client, stream).await? else { break };
-        tasks.apply(event);
-    }
-    Ok(tasks)
-}
-
-/// Draws after each change, until Ctrl-C.
-pub(super) async fn redraw(
-    context: &Context,
-    client: &Client,
-    mut stream: Streaming<WatchEvent>,
-    draw: impl Fn(&Ui, &Tasks, Option<usize>) -> String,
-) -> Result<Exit, CliError> {
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut resized = signal(SignalKind::window_change())?;
-    let mut tasks = snapshot(client, &mut stream).await?;
-    let mut screen = Screen::open(&context.ui)?;
-    let mut dirty = true;
-    loop {
-        if dirty {
-            screen.draw(|ui, rows| draw(ui, &tasks, rows))?;
-        }
-        dirty = true;
-        tokio::select! {
-            biased;
-            _ = interrupts.recv() => return Ok(Exit::Done),
-            _ = resized.recv() => {}
-            event = next(client, &mut stream) => match event? {
-                Some(event) => {
-                    tasks.apply(event);
-                    drain(client, &mut stream, &mut tasks).await?;
-                }
-                None => return Ok(Exit::Done),
-            },
-            // Ages and running times move on by themselves.
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    }
-}
-
-/// Takes in what else comes within the pause.
-async fn drain(
-    client: &Client,
-    stream: &mut Streaming<WatchEvent>,
-    tasks: &mut Tasks,
-) -> Result<(), CliError> {
-    let pause = tokio::time::sleep(PAUSE);
-    tokio::pin!(pause);
-    loop {
-        tokio::select! {
-            () = &mut pause => return Ok(()),
-            event = next(client, stream) => match event? {
-                Some(event) => tasks.apply(event),
-                None => return Ok(()),
-            },
-        }
-    }
 }

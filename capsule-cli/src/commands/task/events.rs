@@ -37,6 +37,7 @@ impl EventsArgs {
             limit: u32::from(!self.snapshot),
             // Somebody who asks for certain tasks wants nothing else.
             schedules: filter == Filter::default(),
+            ..WatchRequest::default()
         };
         let mut stream = client.answer(client.tasks().watch(request)).await?;
         let lines = context.globals.format == Some(Format::Table)
@@ -69,7 +70,7 @@ fn value(event: &WatchEvent) -> Value {
         }
         Some(Event::Reset(_)) => ("reset", Value::Null, Value::Null, Value::Null),
         Some(Event::Schedule(it)) => return schedule(event, it),
-        None => ("unknown", Value::Null, Value::Null, Value::Null),
+        Some(Event::Columns(_)) | None => ("unknown", Value::Null, Value::Null, Value::Null),
     };
     json!({"seq": event.seq, "at": at(event), "event": kind, "task": view, "removed": removed, "by_status": counts})
 }
@@ -102,7 +103,7 @@ fn line(ui: &Ui, event: &WatchEvent) -> Result<(), CliError> {
             let task = it.task.map_or_else(String::new, |task| format!(" {task}"));
             format!("schedule {}  {}  {}{task}", it.label, it.state, it.outcome)
         }
-        Some(Event::Ready(_)) | None => return Ok(()),
+        Some(Event::Ready(_) | Event::Columns(_)) | None => return Ok(()),
     };
     let at = if event.at_us == 0 { ui.times.now.as_microsecond() } else { event.at_us };
     ui.say(escape::line(&format!("{}  {text}", ui.times.clock(at))).trim_end())

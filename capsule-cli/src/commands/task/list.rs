@@ -4,7 +4,7 @@ use capsule_proto::v1::{ListReply, ListRequest, TaskView};
 use clap::Args;
 use serde_json::json;
 
-use super::board;
+use super::watch;
 use crate::args::filter::FilterArgs;
 use crate::client::Client;
 use crate::commands::Context;
@@ -18,7 +18,8 @@ const PAGE: u32 = 1000;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         capsule list --status failed --since 2h\n  \
-                        capsule list --task sync_leads --json id,status")]
+                        capsule list --task sync_leads --json id,status\n  \
+                        capsule list --filter 'task:sync* state:failed age:<1h'")]
 pub(crate) struct ListArgs {
     /// At most this many
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -42,7 +43,7 @@ impl ListArgs {
         let filter = self.filter.message(context.app());
         if self.watch {
             let limit = self.limit.unwrap_or(20);
-            return board::watch_list(context, &client, filter, limit).await;
+            return watch::watch_list(context, &client, filter, limit).await;
         }
         let request =
             ListRequest { filter: Some(filter), count_only: self.count, ..ListRequest::default() };

@@ -3,9 +3,9 @@
 pub(crate) mod board;
 pub(crate) mod events;
 pub(crate) mod list;
-mod page;
 pub(crate) mod result;
 pub(crate) mod show;
 pub(crate) mod tail;
 pub(crate) mod wait;
+mod watch;
 pub(crate) mod why;

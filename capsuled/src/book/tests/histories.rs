@@ -106,6 +106,7 @@ fn filter() -> impl Strategy<Value = Filter> {
             statuses,
             app: text(app),
             names: names.into_iter().map(str::to_owned).collect(),
+            except_names: Vec::new(),
             owner: text(owner),
             queue: text(queue),
             lock: text(lock),

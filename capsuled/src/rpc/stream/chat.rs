@@ -200,6 +200,7 @@ mod tests {
     use crate::rpc::{About, Doors};
     use crate::runner::process::Processes;
     use crate::store::{MemoryStore, SideFiles, StateDir};
+    use crate::web::{Entrance, WebArgs};
 
     fn api(bench: &Bench, ending: CancellationToken) -> Api {
         let engine = bench.gateway.engine().clone();
@@ -224,7 +225,9 @@ mod tests {
             side: SideFiles::new(&state),
             data,
         });
-        let doors = Doors { gateway: bench.gateway.clone(), backups, ending };
+        let (web, nil) = (WebArgs::default(), uuid::Uuid::nil());
+        let (entrance, _) = Entrance::new(&web, bench.dir.path(), nil, engine.now()).unwrap();
+        let doors = Doors { gateway: bench.gateway.clone(), backups, entrance, ending };
         Api::new(engine, logs, about, deployer.into(), doors)
     }
 

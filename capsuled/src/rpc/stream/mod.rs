@@ -5,3 +5,4 @@ pub(super) mod progress;
 pub(super) mod submits;
 pub(super) mod tail;
 pub(super) mod watch;
+mod windows;

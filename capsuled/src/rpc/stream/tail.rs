@@ -123,7 +123,9 @@ impl Tail {
             }
             self.attempt(current, &mut told).await?;
             let task = self.load().await?;
-            if !self.follow || self.only.is_some() || task.status().is_ended() {
+            // One that has ended may have had more attempts since.
+            let over = task.status().is_ended() && task.attempts <= current;
+            if !self.follow || self.only.is_some() || over {
                 if self.follow && told != Some(task.seq) {
                     self.tell(&task).await?;
                 }

@@ -1,6 +1,6 @@
 //! Streams fed by the live feed: `wait` and `watch`. Nothing polls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 
 use capsule_core::id::{ScheduleId, Seq, TaskId};
@@ -18,6 +18,8 @@ use crate::rpc::request::search::Search;
 use crate::rpc::request::targets;
 use crate::rpc::status::Refused;
 use crate::rpc::{Api, convert, schedules};
+
+use super::windows::{self, Pictures};
 
 pub(in crate::rpc) type WaitStream =
     Pin<Box<dyn Stream<Item = Result<v1::TaskView, tonic::Status>> + Send>>;
@@ -99,6 +101,27 @@ pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream
     let (sender, receiver) = mpsc::channel(BUFFER);
     let search = Search::of(&api.engine, request.filter.as_ref());
     let filter = convert::filter(request.filter);
+    if !request.windows.is_empty() {
+        let board = Pictures {
+            api: api.clone(),
+            filter,
+            search,
+            windows: windows::windows(request.windows),
+            schedules: request.schedules,
+            sender,
+            found: None,
+            told: HashSet::new(),
+            last: None,
+        };
+        let ending = api.ending.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = board.run() => {}
+                () = ending.cancelled() => {}
+            }
+        });
+        return Box::pin(ReceiverStream::new(receiver));
+    }
     let watch = Watch {
         whatever_status: Filter { statuses: Vec::new(), ..filter.clone() },
         filter,
@@ -135,7 +158,7 @@ struct Watch {
 }
 
 /// The client has gone.
-struct Gone;
+pub(super) struct Gone;
 
 impl Watch {
     async fn run(&self, since: Option<Seq>) -> Result<(), Gone> {

@@ -1,5 +1,6 @@
 //! The five blocks of the SDK's tutorial, as printed there.
 
+use capsule_tests::web::Browser;
 use serde_json::json;
 
 use super::{Deployed, seed_app};
@@ -54,6 +55,39 @@ fn its_page_is_a_board_and_its_schedule_submits_for_the_system() {
     assert!(board.contains("sync_leads") && !board.contains("hourly_sync"), "{board}");
     let history = app.says(&["schedule", "history", "hourly_sync"]);
     assert!(history.contains("completed"), "{history}");
+}
+
+const OWN_BOARD: &str = r#"
+
+@app.page("Failures", icon="x")
+def failures():
+    broken = cpsl.ui.TaskBoardColumn("Broken", statuses=["failed", "timeout"])
+    wanted = {"task_name": "sync_leads"}
+    return cpsl.ui.Page([cpsl.ui.TaskBoard(title="What <failed>", filter=wanted, columns=[broken])])
+"#;
+
+#[test]
+fn its_pages_are_boards_in_a_browser_too() {
+    let Some(app) = Deployed::new(&(seed_app() + OWN_BOARD)) else { return };
+    app.says(&["submit", "sync_leads", "--owner-id", "acme", "--wait"]);
+    app.says(&["submit", "rebuild_index", "--owner-id", "u1", "--wait"]);
+    app.says(&["schedule", "trigger", "hourly_sync"]);
+    let mut browser = Browser::enter(&app.home);
+    let page = browser.get("/?app=seed&page=Tasks").has(200).text;
+    assert!(page.contains("<h2>Background work</h2>"), "{page}");
+    for column in ["Pending", "Running", "Completed", "Failed"] {
+        assert!(page.contains(&format!("<span>{column}</span>")), "{column}: {page}");
+    }
+    assert!(page.contains("rebuild_index") && !page.contains("</span> hourly_sync"), "{page}");
+    let page = browser.get("/?app=seed&page=Failures").has(200).text;
+    assert!(page.contains("<h2>What &#60;failed&#62;</h2>"), "{page}");
+    let columns: Vec<&str> = page.split("<h3 id=").skip(1).collect();
+    assert_eq!(columns.len(), 2, "{page}");
+    assert!(columns[0].contains("<span>Broken</span>") && !columns[0].contains("<li "), "{page}");
+    assert!(columns[1].contains("<span>Other</span>"), "{page}");
+    assert!(columns[1].contains("sync_leads") && !columns[1].contains("rebuild_index"), "{page}");
+    assert!(page.contains("href=\"/?app=seed&#38;page=Failures\" aria-current=\"page\""), "{page}");
+    drop(browser.get("/?app=seed&page=Nowhere").has(404));
 }
 
 const SLOW: &str = r#"
