@@ -39,6 +39,9 @@ impl Notes {
     }
 }
 
+/// So long after the death of its keeper, in microseconds, even a busy daemon has heard of it.
+const HEARD_AFTER_US: i64 = 1_000_000;
+
 /// All that is known at the end.
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
@@ -67,10 +70,13 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether a keeper died while the task was there.
+    /// Whether a keeper died while the task was there. What the daemon gives to a keeper that is
+    /// dead already is lost with it, until it has heard of that.
     fn may_be_lost(&self, task: &TaskView) -> bool {
         let ended = task.ended_us.unwrap_or(i64::MAX);
-        self.deaths.iter().any(|(before, after)| task.created_us <= *after && *before <= ended)
+        let there =
+            |(before, after): &Death| task.created_us <= after + HEARD_AFTER_US && *before <= ended;
+        self.deaths.iter().any(there)
     }
 
     /// Judges what one client was told.
