@@ -24,6 +24,9 @@ use super::repair;
 const NOT_OURS: [ErrorKind; 3] =
     [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::Unsupported];
 
+/// There while the database is being opened.
+const OPENING: &str = "opening";
+
 /// An open store and what was found in it.
 #[derive(Debug)]
 pub struct Opened {
@@ -94,12 +97,13 @@ impl SledStore {
             make(state, &manifest)?
         } else {
             repair::finish(state, &*sync)?;
-            reopen(state, &manifest)?
+            reopen(state, &manifest, &*sync)?
         };
         let audit = Audit::of(&database, visit);
         let header = audit.judge(state.root(), &manifest)?;
         repair::clear(state)?;
         settle(state, &database, &*sync)?;
+        disk::remove_file(&state.queue().join(OPENING))?;
         manifest.stage = Stage::Ready;
         let low_bound = mem::replace(&mut manifest.low_bound, header.high_water);
         manifest.write(state.root(), &*sync)?;
@@ -130,7 +134,11 @@ fn make(state: &StateDir, manifest: &Manifest) -> Result<Database, StoreError> {
 }
 
 /// Opens a database that must be there. The database would make what is missing, so look first.
-fn reopen(state: &StateDir, manifest: &Manifest) -> Result<Database, StoreError> {
+fn reopen(
+    state: &StateDir,
+    manifest: &Manifest,
+    sync: &dyn DiskSync,
+) -> Result<Database, StoreError> {
     let emptied = !has_bytes(&state.queue().join("db"));
     if emptied {
         let (dir, low_bound) = (state.root().to_path_buf(), manifest.low_bound);
@@ -140,7 +148,24 @@ fn reopen(state: &StateDir, manifest: &Manifest) -> Result<Database, StoreError>
         let dir = state.root().to_path_buf();
         return Err(StoreError::Missing { dir, what: "queue/conf" });
     }
+    distrust_snapshots(&state.queue(), sync)?;
     Database::open(state.root(), &state.queue())
+}
+
+/// Notes that the database is being opened, and takes its snapshots away when an earlier start was
+/// cut off there. Opening changes the log before the snapshot that tells of that is durable, and an
+/// older one then tells of pages that are gone. Without any, the database reads its whole log.
+fn distrust_snapshots(queue: &Path, sync: &dyn DiskSync) -> Result<(), StoreError> {
+    let opening = queue.join(OPENING);
+    if opening.exists() {
+        for entry in disk::entries(queue)? {
+            if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
+                disk::remove_file(&entry.path())?;
+            }
+        }
+    }
+    fs::write(&opening, b"").map_err(|source| StoreError::io("write", &opening, source))?;
+    disk::sync_path(sync, queue)
 }
 
 fn has_bytes(path: &Path) -> bool {

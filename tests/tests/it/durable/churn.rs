@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use capsule_tests::power::{Cut, Op, Recorder, States, Witness, judge, mark, scratch};
 use capsule_tests::{Random, number};
-use capsuled::store::{Batch, Change, KeyRange, SledStore, StateDir, Store as _, Table};
+use capsuled::store::{
+    Batch, Change, KeyRange, SledStore, StateDir, Store as _, StoreError, Table, repair,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -25,14 +28,17 @@ const SEED: &str = "CAPSULE_CHURN_SEED";
 /// Keys that are used over and over.
 const KEYS: u64 = 6_000;
 
-/// Batches between two starts of the store.
-const SESSION: u64 = 150;
+/// Batches between two starts of the store: few, as a start is when the database changes most.
+const SESSION: u64 = 25;
+
+/// Batches in which it grows, and half as many in which it shrinks.
+const TIDE: u64 = 300;
 
 /// What batch `number` changes, which follows from the seed alone.
 fn batch(seed: u64, number: u64) -> Batch {
     let mut random = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     // Long times of growth, then much goes at once: the database can give segments back.
-    let shrinks = number / SESSION % 3 == 2;
+    let shrinks = number % (TIDE + TIDE / 2) >= TIDE;
     let changes = if random.one_in(8) { 1 } else { 40 + random.below(160) };
     let change = |_| {
         let key = random.below(KEYS).to_be_bytes();
@@ -81,10 +87,15 @@ impl Witness for Model {
             return Ok(());
         }
         let state = StateDir::open(&dir).map_err(|error| format!("LOCKED OUT: {error}"))?;
-        let store = SledStore::open(&state, Timestamp::UNIX_EPOCH)
-            .map_err(|error| format!("REFUSED: {error}"))?
-            .store;
-        let reached = store.high_water();
+        let (store, kept_to) = match SledStore::open(&state, Timestamp::UNIX_EPOCH) {
+            Ok(opened) => (opened.store, None),
+            Err(error @ StoreError::Damaged { .. }) => {
+                let mended = mend(&state).map_err(|why| format!("REFUSED: {error}; {why}"))?;
+                (mended.0, Some(mended.1))
+            }
+            Err(error) => return Err(format!("REFUSED: {error}")),
+        };
+        let reached = kept_to.unwrap_or_else(|| store.high_water());
         let mut expected = self.clone();
         if reached == self.acknowledged + 1 {
             expected.take(batch(self.seed, reached));
@@ -99,6 +110,20 @@ impl Witness for Model {
         store.scan(Table::Task, KeyRange::ALL, &mut each).map_err(|error| error.to_string())?;
         if found == expected.records { Ok(()) } else { Err(format!("TORN at {reached}")) }
     }
+}
+
+/// How often a database was refused after a cut, and its repair kept everything.
+static MENDED: AtomicU64 = AtomicU64::new(0);
+
+/// Repairs a queue that was refused; gives the change up to which all was kept.
+fn mend(state: &StateDir) -> Result<(SledStore, u64), String> {
+    MENDED.fetch_add(1, Ordering::Relaxed);
+    let repaired = repair(state, Timestamp::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let (Some(kept_to), Some(0)) = (repaired.kept_to, repaired.lost) else {
+        return Err(format!("its repair gives {repaired:?}"));
+    };
+    let opened = SledStore::open(state, Timestamp::UNIX_EPOCH);
+    opened.map(|opened| (opened.store, kept_to)).map_err(|error| format!("repaired: {error}"))
 }
 
 /// What the database did in a recording.
@@ -208,7 +233,10 @@ fn no_power_cut_harms_a_database_that_reuses_its_segments() {
     drop(disk);
 
     let tally = judge::<Model>(&recorder, None, cuts, random.bits());
-    eprintln!("{} states of {} in {:?}", tally.states, tally.possible, began.elapsed());
+    let mended = MENDED.load(Ordering::Relaxed);
+    let (states, possible) = (tally.states, tally.possible);
+    eprintln!("{states} states of {possible}, {mended} of them mended, in {:?}", began.elapsed());
+    assert!(mended * 50 <= states, "a cut asks for a repair far too often: {mended} of {states}");
     tally.is_clean();
     let deaf: fn(&str) -> bool = |path| path == "state/queue/db";
     let tally = judge::<Model>(&recorder, Some(deaf), 10, random.bits());

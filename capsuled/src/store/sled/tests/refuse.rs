@@ -36,6 +36,29 @@ fn a_fresh_store_is_made_once_and_found_again() {
     assert_eq!((found.uuid, found.created), (fresh.found.uuid, now()));
 }
 
+/// The names of the database's snapshots.
+fn snapshots(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir.join("queue")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("snap."));
+    names
+}
+
+#[test]
+fn a_start_that_follows_one_that_was_cut_off_trusts_no_snapshot() {
+    let dir = stopped();
+    let opening = dir.path().join("queue/opening");
+    let bogus = dir.path().join("queue/snap.0000000000000001.generating");
+    fs::write(&bogus, "what a cut has left").unwrap();
+    drop(open(dir.path()).unwrap());
+    assert!(bogus.exists() && !opening.exists(), "{:?}", snapshots(dir.path()));
+    fs::write(&opening, "").unwrap();
+    let found = open(dir.path()).unwrap().found;
+    assert_eq!(found.high_water, 42);
+    assert!(!bogus.exists() && !opening.exists(), "{:?}", snapshots(dir.path()));
+    assert_eq!(snapshots(dir.path()).len(), 1, "the one that this start has made");
+}
+
 #[test]
 fn the_start_tells_what_it_found() {
     let dir = stopped();
