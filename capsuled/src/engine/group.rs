@@ -67,6 +67,8 @@ pub(super) struct Group<'a> {
     pub(super) ended_runs: Vec<(TaskId, bool)>,
     /// Definitions changed.
     pub(super) apps_changed: bool,
+    /// Settings of a queue changed.
+    pub(super) queues_changed: bool,
     /// What is said once the group is durable.
     pub(super) answers: Vec<Answer>,
     /// What is done after that.
@@ -88,6 +90,7 @@ impl<'a> Group<'a> {
             effects: Vec::new(),
             ended_runs: Vec::new(),
             apps_changed: false,
+            queues_changed: false,
             answers: Vec::new(),
             afterwards: Vec::new(),
         }
@@ -305,6 +308,7 @@ impl<'a> Group<'a> {
             self.shared.store.commit(&batch)?;
         }
         failpoint::pass("before-effects");
+        let around = self.apps_changed || self.queues_changed;
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
             self.effects.push(Effect::AppsChanged);
@@ -317,6 +321,9 @@ impl<'a> Group<'a> {
         }
         failpoint::pass("before-reply");
         self.shared.feed.publish(&self.feed);
+        if around {
+            self.shared.feed.publish_around();
+        }
         self.shared.post.hand_out(answers);
         for act in self.afterwards {
             act();
