@@ -13,6 +13,7 @@ use capsule_core::{Rejected, decide, evolve};
 use parking_lot::RwLockWriteGuard;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::batches;
 use super::feed::Changed;
 use super::feed::post::Delivery;
 use super::records;
@@ -23,7 +24,7 @@ use crate::apps::Runner;
 use crate::book::Book;
 use crate::failpoint;
 use crate::schedule::{Tick, TickKey};
-use crate::store::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_CHANGES, StoreError};
+use crate::store::{Change, StoreError};
 
 /// What the engine thread carries from group to group.
 #[derive(Debug)]
@@ -304,7 +305,7 @@ impl<'a> Group<'a> {
         self.carry.ahead = self.book.ahead();
         self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
-        for batch in batches(single, units, self.carry.seq.0) {
+        for batch in batches::cut(single, units, self.carry.seq.0) {
             self.shared.store.commit(&batch)?;
         }
         failpoint::pass("before-effects");
@@ -329,76 +330,5 @@ impl<'a> Group<'a> {
             act();
         }
         Ok(())
-    }
-}
-
-/// Cuts changes into batches within the store's bounds: single ones, and units that are not torn.
-fn batches(single: Vec<Change>, units: Vec<Vec<Change>>, high_water: u64) -> Vec<Batch> {
-    let mut cut = Cut { full: Vec::new(), last: Vec::new(), bytes: 0 };
-    for change in single {
-        cut.room_for(size(&change), 1);
-        cut.last.push(change);
-    }
-    for unit in units {
-        cut.room_for(unit.iter().map(size).sum(), unit.len());
-        cut.last.extend(unit);
-    }
-    let Cut { mut full, last, .. } = cut;
-    full.push(last);
-    full.retain(|changes| !changes.is_empty());
-    full.into_iter().map(|changes| Batch { changes, high_water }).collect()
-}
-
-/// Batches in the making.
-struct Cut {
-    full: Vec<Vec<Change>>,
-    last: Vec<Change>,
-    bytes: usize,
-}
-
-impl Cut {
-    /// Begins another batch when this one has no room for so much more.
-    fn room_for(&mut self, bytes: usize, changes: usize) {
-        if self.bytes + bytes > MAX_BATCH_BYTES || self.last.len() + changes > MAX_BATCH_CHANGES {
-            self.full.push(std::mem::take(&mut self.last));
-            self.bytes = 0;
-        }
-        self.bytes += bytes;
-    }
-}
-
-fn size(change: &Change) -> usize {
-    change.key.len() + change.value.as_ref().map_or(0, Vec::len) + OVERHEAD
-}
-
-/// What the store adds to each record: table byte, version, checksum; generously.
-const OVERHEAD: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Table;
-
-    #[test]
-    fn batches_keep_their_bounds_and_tear_no_unit() {
-        let change = |key: usize| Change::put(Table::Task, key.to_be_bytes(), vec![0; 3000]);
-        let single: Vec<Change> = (0..170).map(change).collect();
-        let unit = |from| (from..from + 3).map(change).collect::<Vec<_>>();
-        let units: Vec<Vec<Change>> = (0..200).map(|number| unit(1000 + 3 * number)).collect();
-        let batches = batches(single.clone(), units.clone(), 9);
-        let sizes = batches.iter().map(|batch| batch.changes.iter().map(size).sum::<usize>());
-        assert!(sizes.into_iter().all(|bytes| bytes <= MAX_BATCH_BYTES));
-        let all: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
-        assert_eq!(all, single.iter().chain(units.iter().flatten()).collect::<Vec<_>>());
-        for unit in &units {
-            let holds = |batch: &&Batch| unit.iter().any(|change| batch.changes.contains(change));
-            assert_eq!(batches.iter().filter(holds).count(), 1);
-        }
-        let many: Vec<Change> =
-            (0..5000).map(|key| Change::delete(Table::Tick, key.to_string())).collect();
-        let lengths: Vec<usize> =
-            super::batches(many, Vec::new(), 1).iter().map(|batch| batch.changes.len()).collect();
-        assert_eq!(lengths, [MAX_BATCH_CHANGES, 5000 - MAX_BATCH_CHANGES]);
-        assert!(super::batches(Vec::new(), Vec::new(), 1).is_empty());
     }
 }

@@ -255,7 +255,11 @@ impl Board {
     /// The task that a deed would be done to: the open one, else the selected one.
     pub(crate) fn subject(&self) -> Option<&TaskView> {
         match &self.detail {
-            Some(detail) if detail.focused => detail.task(),
+            Some(detail) if detail.focused => {
+                // What a change told may be newer than the answer that is on its way.
+                let newer = |card: &&TaskView| detail.task().is_none_or(|task| card.seq > task.seq);
+                self.card(detail.id).filter(newer).or_else(|| detail.task())
+            }
             Some(_) | None => self.selected(),
         }
     }
