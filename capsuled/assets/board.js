@@ -1,5 +1,5 @@
 // What pages do beyond HTML: ages that go on, focus that stays with a moved card, a log that stays short,
-// keys. Everything works without it. Nothing here asks the daemon anything.
+// keys. Everything works without it.
 "use strict";
 (() => {
   document.documentElement.classList.add("js");
@@ -79,6 +79,31 @@
     const text = new DOMParser().parseFromString(context.text || "", "text/html").querySelector("main p");
     byId("said").textContent = text ? text.textContent : `refused (${response.status})`;
     setTimeout(() => { byId("said").textContent = ""; }, 8000);
+  });
+
+  // What is asked about before it is done is asked here, not on a page of its own.
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("a.asks");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    event.preventDefault();
+    const page = await fetch(link.href).then((answer) => answer.text()).catch(() => null);
+    const parts = page && new DOMParser().parseFromString(page, "text/html");
+    const form = parts && parts.querySelector("form.ask");
+    if (!form) { location.assign(link.href); return; }
+    const dialog = document.createElement("dialog");
+    const title = document.createElement("h2");
+    title.id = "dialog-title";
+    title.textContent = parts.querySelector("h1").textContent;
+    dialog.setAttribute("aria-labelledby", title.id);
+    dialog.append(title, document.adoptNode(form));
+    dialog.addEventListener("close", () => { dialog.remove(); (byId(link.id) || link).focus(); });
+    dialog.addEventListener("click", (inside) => {
+      if (!inside.target.closest("a.no")) return;
+      inside.preventDefault();
+      dialog.close();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
   });
 
   // The theme is set as soon as it is chosen.

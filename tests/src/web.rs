@@ -253,3 +253,13 @@ impl Events {
         }
     }
 }
+
+/// The address of a page's stream.
+///
+/// # Panics
+/// The page has none.
+#[track_caller]
+pub fn stream_of(page: &str) -> String {
+    let (_, rest) = page.split_once("hx-sse:connect=\"").expect("the page is live");
+    rest.split('"').next().unwrap().replace("&amp;", "&").replace("&#38;", "&")
+}

@@ -165,6 +165,60 @@ test("a task is submitted by the form of its definition", async () => {
   await page.context().close();
 });
 
+test("many tasks are cancelled after a dialog that names them", async () => {
+  const page = await enter();
+  const ids = [1, 2, 3].map(() => capsule("submit", "--hold", "--name", "together", "--", "true"));
+  await page.goto(`${address(page)}/tasks?q=task:together`);
+  await page.locator("#live-word", { hasText: /^live$/ }).waitFor();
+  await page.evaluate(() => { window.loaded = "once"; });
+  await page.getByRole("link", { name: "Cancel all" }).click();
+  const dialog = page.getByRole("dialog", { name: "Cancel 3 tasks?" });
+  await dialog.getByText("together").first().waitFor();
+  for (const id of ids) await dialog.getByText(String(id), { exact: true }).waitFor();
+  await dialog.getByRole("link", { name: "No" }).click();
+  await dialog.waitFor({ state: "detached" });
+  assert.equal(shown(ids[0]).status, "pending");
+  await page.getByRole("link", { name: `Cancel ${ids[0]}`, exact: true }).click();
+  await page.getByRole("dialog", { name: `Cancel task ${ids[0]}?` }).waitFor();
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => window.axe.run());
+  assert.deepEqual(found.violations.map((it) => it.id), []);
+  await page.keyboard.press("Escape");
+  const last = capsule("submit", "--hold", "--name", "together", "--", "true");
+  await page.locator(`#t${last}`).waitFor();
+  assert.equal(await page.evaluate(() => window.loaded), "once");
+  await page.getByRole("link", { name: "Cancel all" }).click();
+  await page.getByRole("button", { name: "Cancel 4" }).click();
+  await page.getByRole("heading", { level: 1, name: "4 done" }).waitFor();
+  assert.equal(shown(last).status, "cancelled");
+  await page.context().close();
+});
+
+test("a queue is paused on its page, which shows it", async () => {
+  const page = await enter();
+  await page.goto(`${address(page)}/queues`);
+  await page.locator("#live-word", { hasText: /^live$/ }).waitFor();
+  await page.evaluate(() => { window.loaded = "once"; });
+  const row = page.locator("tr", { has: page.getByRole("link", { name: "default", exact: true }) });
+  await row.getByRole("button", { name: "Pause" }).click();
+  await row.getByText("paused").waitFor();
+  const limit = row.getByRole("textbox");
+  await limit.fill("7");
+  // What is being typed stays, whatever changes beside it.
+  capsule("queue", "pause", "night");
+  await page.getByRole("link", { name: "night" }).waitFor();
+  assert.equal(await limit.inputValue(), "7");
+  await row.getByRole("button", { name: "Set" }).click();
+  await until("the limit is set", () => JSON.parse(capsule("queue", "list", "--json")).some((it) => it.name === "default" && it.limit === 7));
+  await row.getByRole("button", { name: "Resume" }).click();
+  await row.getByText("open").waitFor();
+  assert.equal(await page.evaluate(() => window.loaded), "once");
+  await limit.fill("");
+  await row.getByRole("button", { name: "Set" }).click();
+  await until("there is no limit", () => JSON.parse(capsule("queue", "list", "--json")).every((it) => it.name !== "default" || !it.limit));
+  await page.context().close();
+});
+
 test("an open page goes on after a restart of the daemon", async () => {
   const page = await enter();
   await page.evaluate(() => { window.loaded = "once"; });

@@ -1,5 +1,6 @@
 //! The rows: each measures one promise and its limit, in turn, on a daemon of its own.
 
+mod board;
 mod command;
 mod cron;
 mod idle;
@@ -59,6 +60,7 @@ pub(crate) const fn all() -> &'static [Row] {
             about: "lateness of 10,000 schedules, and their rest",
             run: cron::cron,
         },
+        Row { name: "board", about: "a change to an open board and page", run: board::board },
         Row { name: "idle", about: "wake-ups and memory of idle processes", run: idle::idle },
     ]
 }

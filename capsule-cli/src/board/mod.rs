@@ -32,12 +32,7 @@ pub(crate) struct Wanted {
 /// Shows the board until it is left; once, off a terminal.
 pub(crate) async fn show(context: &Context, wanted: Wanted) -> Result<Exit, CliError> {
     let client = context.client().await?;
-    let pages = match (&wanted.page, context.app()) {
-        (None, None) => None,
-        (Some(_), app) => Some(pages(&client, app).await?),
-        (None, app) => pages(&client, app).await.ok(),
-    };
-    let sheets = sheets(pages.as_ref(), wanted.page.as_deref())?;
+    let (pages, sheets) = asked(context, &client, wanted.page.as_deref()).await?;
     let look = Look::new(&context.ui, wanted.ascii);
     let ui = &context.ui;
     if wanted.once || !ui.tty || ui.is_json() {
@@ -47,7 +42,22 @@ pub(crate) async fn show(context: &Context, wanted: Wanted) -> Result<Exit, CliE
     }
     let mut board = Board::new(sheets, wanted.filter, (80, 24));
     board.readonly = wanted.readonly;
-    run::run(context, client, board, look).await
+    run::run(context, client, board, look, wanted.page).await
+}
+
+/// The pages of the app that is asked about, if one is, and the boards to turn to.
+async fn asked(
+    context: &Context,
+    client: &Client,
+    page: Option<&str>,
+) -> Result<(Option<PagesReply>, Vec<Sheet>), CliError> {
+    let pages = match (page, context.app()) {
+        (None, None) => None,
+        (Some(_), app) => Some(pages(client, app).await?),
+        (None, app) => pages(client, app).await.ok(),
+    };
+    let sheets = sheets(pages.as_ref(), page)?;
+    Ok((pages, sheets))
 }
 
 /// The pages of an app; without a name, of the only app.

@@ -13,6 +13,7 @@ use capsule_core::{Rejected, decide, evolve};
 use parking_lot::RwLockWriteGuard;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::batches;
 use super::feed::Changed;
 use super::feed::post::Delivery;
 use super::records;
@@ -23,7 +24,7 @@ use crate::apps::Runner;
 use crate::book::Book;
 use crate::failpoint;
 use crate::schedule::{Tick, TickKey};
-use crate::store::{Batch, Change, MAX_BATCH_BYTES, StoreError};
+use crate::store::{Change, StoreError};
 
 /// What the engine thread carries from group to group.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub(super) struct Group<'a> {
     pub(super) ended_runs: Vec<(TaskId, bool)>,
     /// Definitions changed.
     pub(super) apps_changed: bool,
+    /// Settings of a queue changed.
+    pub(super) queues_changed: bool,
     /// What is said once the group is durable.
     pub(super) answers: Vec<Answer>,
     /// What is done after that.
@@ -88,6 +91,7 @@ impl<'a> Group<'a> {
             effects: Vec::new(),
             ended_runs: Vec::new(),
             apps_changed: false,
+            queues_changed: false,
             answers: Vec::new(),
             afterwards: Vec::new(),
         }
@@ -304,10 +308,11 @@ impl<'a> Group<'a> {
         self.book.last_id = self.carry.last_id;
         let single = std::mem::take(&mut self.changes);
         let store = &*self.shared.store;
-        for batch in batches(single, units, self.carry.seq.0, store.most_changes()) {
+        for batch in batches::cut(single, units, self.carry.seq.0, store.most_changes()) {
             store.commit(&batch)?;
         }
         failpoint::pass("before-effects");
+        let around = self.apps_changed || self.queues_changed;
         if self.apps_changed {
             *self.shared.apps.write() = Arc::new(self.book.apps.clone());
             self.effects.push(Effect::AppsChanged);
@@ -320,6 +325,9 @@ impl<'a> Group<'a> {
         }
         failpoint::pass("before-reply");
         self.shared.feed.publish(&self.feed);
+        if around {
+            self.shared.feed.publish_around();
+        }
         self.shared.post.hand_out(answers);
         for act in self.afterwards {
             act();
@@ -332,81 +340,4 @@ impl<'a> Group<'a> {
 /// waited for it, and what takes a lock, a place or a slot after whatever gave that back.
 fn turn(task: &Task) -> (bool, bool, Seq) {
     (task.state.lease().is_some(), !task.status().is_ended(), task.seq)
-}
-
-/// Cuts changes into batches within the store's bounds: single ones, and units that are not torn.
-fn batches(
-    single: Vec<Change>,
-    units: Vec<Vec<Change>>,
-    high_water: u64,
-    most: usize,
-) -> Vec<Batch> {
-    let mut cut = Cut { full: Vec::new(), last: Vec::new(), bytes: 0, most };
-    for change in single {
-        cut.room_for(size(&change), 1);
-        cut.last.push(change);
-    }
-    for unit in units {
-        cut.room_for(unit.iter().map(size).sum(), unit.len());
-        cut.last.extend(unit);
-    }
-    let Cut { mut full, last, .. } = cut;
-    full.push(last);
-    full.retain(|changes| !changes.is_empty());
-    full.into_iter().map(|changes| Batch { changes, high_water }).collect()
-}
-
-/// Batches in the making.
-struct Cut {
-    full: Vec<Vec<Change>>,
-    last: Vec<Change>,
-    bytes: usize,
-    most: usize,
-}
-
-impl Cut {
-    /// Begins another batch when this one has no room for so much more.
-    fn room_for(&mut self, bytes: usize, changes: usize) {
-        if self.bytes + bytes > MAX_BATCH_BYTES || self.last.len() + changes > self.most {
-            self.full.push(std::mem::take(&mut self.last));
-            self.bytes = 0;
-        }
-        self.bytes += bytes;
-    }
-}
-
-fn size(change: &Change) -> usize {
-    change.key.len() + change.value.as_ref().map_or(0, Vec::len) + OVERHEAD
-}
-
-/// What the store adds to each record: table byte, version, checksum; generously.
-const OVERHEAD: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{MAX_BATCH_CHANGES, Table};
-
-    #[test]
-    fn batches_keep_their_bounds_and_tear_no_unit() {
-        let change = |key: usize| Change::put(Table::Task, key.to_be_bytes(), vec![0; 3000]);
-        let single: Vec<Change> = (0..170).map(change).collect();
-        let unit = |from| (from..from + 3).map(change).collect::<Vec<_>>();
-        let units: Vec<Vec<Change>> = (0..200).map(|number| unit(1000 + 3 * number)).collect();
-        let batches = batches(single.clone(), units.clone(), 9, MAX_BATCH_CHANGES);
-        let sizes = batches.iter().map(|batch| batch.changes.iter().map(size).sum::<usize>());
-        assert!(sizes.into_iter().all(|bytes| bytes <= MAX_BATCH_BYTES));
-        let all: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
-        assert_eq!(all, single.iter().chain(units.iter().flatten()).collect::<Vec<_>>());
-        for unit in &units {
-            let holds = |batch: &&Batch| unit.iter().any(|change| batch.changes.contains(change));
-            assert_eq!(batches.iter().filter(holds).count(), 1);
-        }
-        let many: Vec<Change> =
-            (0..5000).map(|key| Change::delete(Table::Tick, key.to_string())).collect();
-        let many = super::batches(many, Vec::new(), 1, MAX_BATCH_CHANGES);
-        let lengths: Vec<usize> = many.iter().map(|batch| batch.changes.len()).collect();
-        assert_eq!(lengths, [MAX_BATCH_CHANGES, 5000 - MAX_BATCH_CHANGES]);
-        assert!(super::batches(Vec::new(), Vec::new(), 1, MAX_BATCH_CHANGES).is_empty());
-    }
 }

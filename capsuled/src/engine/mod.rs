@@ -4,6 +4,7 @@
 //! It must not know the wire, the keeper's protocol or processes. Invariant: nothing that leaves
 //! this module (an answer, a change in the feed, an effect) rests on bytes that are not on disk.
 
+mod batches;
 mod committer;
 mod deploy;
 mod disk;

@@ -45,7 +45,10 @@ pub(super) fn verb(word: &str) -> Option<Verb> {
 }
 
 /// What is offered for a task; what may be done is decided when it is asked for.
-pub(super) fn verbs(task: &TaskView) -> Vec<Verb> {
+pub(super) fn verbs(task: &TaskView, visitor: &Visitor) -> Vec<Verb> {
+    if !visitor.acts {
+        return Vec::new();
+    }
     let ended = words::ended(task.status());
     let waits = matches!(task.status(), Status::Scheduled | Status::Pending | Status::Retry);
     let delayed = matches!(task.status(), Status::Scheduled | Status::Retry);

@@ -8,8 +8,9 @@ use capsule_proto::v1::apps_server::Apps;
 use capsule_proto::v1::daemon_server::Daemon;
 use capsule_proto::v1::schedules_server::Schedules;
 use capsule_proto::v1::tasks_server::Tasks;
-use capsule_proto::v1::{self, ErrorDetail};
+use capsule_proto::v1::{self, ErrorDetail, watch_event};
 use prost::Message as _;
+use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 
 use super::Site;
@@ -96,7 +97,7 @@ impl IntoResponse for Refusal {
 }
 
 pub(super) type WatchStream = <crate::rpc::Api as Tasks>::WatchStream;
-type TailStream = <crate::rpc::Api as Tasks>::TailStream;
+pub(super) type TailStream = <crate::rpc::Api as Tasks>::TailStream;
 type Answer<T> = Result<T, Refusal>;
 
 impl Site {
@@ -106,21 +107,56 @@ impl Site {
 
     /// What the words of the filter language ask for.
     pub(super) fn filter(&self, words: &str) -> Answer<v1::Filter> {
-        query::parse(words, self.now().0).map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))
+        let filter = query::parse(words, self.now().0).map_err(Refusal::of_a_form)?;
+        if self.hides() && !filter.text.is_empty() {
+            // Whoever may ask whether a text is in them can read them.
+            return Err(Refusal::of_a_form("no text is looked for: arguments are not shown here"));
+        }
+        Ok(filter)
     }
 
     /// What stands in the windows of a board, and again after each change.
     pub(super) async fn watch(&self, request: v1::WatchRequest) -> Answer<WatchStream> {
-        Ok(Tasks::watch(&self.api, own(request)).await?.into_inner())
+        let told = Tasks::watch(&self.api, own(request)).await?.into_inner();
+        if !self.hides() {
+            return Ok(told);
+        }
+        Ok(Box::pin(told.map(|event| {
+            event.map(|mut event| {
+                if let Some(watch_event::Event::Task(task)) = &mut event.event {
+                    task.summary.clear();
+                }
+                event
+            })
+        })))
+    }
+
+    /// What tasks were given is not shown.
+    pub(super) fn hides(&self) -> bool {
+        self.entrance.plan.hides_arguments
     }
 
     pub(super) async fn list(&self, request: v1::ListRequest) -> Answer<v1::ListReply> {
-        Ok(Tasks::list(&self.api, own(request)).await?.into_inner())
+        let mut reply = Tasks::list(&self.api, own(request)).await?.into_inner();
+        if self.hides() {
+            reply.tasks.iter_mut().for_each(|task| task.summary.clear());
+        }
+        Ok(reply)
     }
 
     pub(super) async fn show(&self, id: &str) -> Answer<v1::ShowReply> {
         let request = v1::ShowRequest { id: id.to_owned() };
-        Ok(Tasks::show(&self.api, own(request)).await?.into_inner())
+        let mut reply = Tasks::show(&self.api, own(request)).await?.into_inner();
+        if self.hides() {
+            (reply.payload_json, reply.program) = (String::new(), None);
+            reply.task.iter_mut().for_each(|task| task.summary.clear());
+        }
+        Ok(reply)
+    }
+
+    /// Whether there is a task with this number.
+    pub(super) fn is_there(&self, id: &str) -> bool {
+        id.parse().is_ok_and(|id| self.api.engine.book().entries.contains_key(&id))
     }
 
     pub(super) async fn cancel(&self, request: v1::CancelRequest) -> Answer<v1::ActionReply> {

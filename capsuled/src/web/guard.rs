@@ -15,7 +15,7 @@ use super::entrance::{STAY, form_mark, same};
 use super::pages::{Door, html};
 
 /// Bytes of a form: a payload of 1 MiB as a form writes it.
-const FORM_MAX: usize = 3 << 20;
+pub(crate) const FORM_MAX: usize = 3 << 20;
 
 /// What a browser may do with a page of ours: nothing but what comes from here.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -24,10 +24,12 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// Who looks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Visitor {
     /// What its forms are marked with.
     pub(super) mark: String,
+    /// It may change something.
+    pub(super) acts: bool,
     /// `light`, `dark` or `system`.
     pub(super) theme: &'static str,
     /// A script of ours asks: it wants no whole page.
@@ -82,12 +84,16 @@ async fn admit(site: &Site, mut request: Request) -> Result<Request, Refusal> {
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, text)
             .hint("capsuled run --web-name NAME"));
     }
-    let changes = request.method() == Method::POST;
+    let (changes, acts) = (request.method() == Method::POST, !site.entrance.plan.read_only);
     if !comes_from_here(headers, &host, changes) {
         let text = "another site asks for this, not a page of the board";
         return Err(Refusal::new(StatusCode::FORBIDDEN, text));
     }
     let path = request.uri().path();
+    if changes && !acts && !["/theme", "/leave"].contains(&path) {
+        let text = "this board shows and changes nothing";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, text).hint("capsule board"));
+    }
     if path.starts_with("/enter/") || path.starts_with("/assets/") {
         return Ok(request);
     }
@@ -106,7 +112,7 @@ async fn admit(site: &Site, mut request: Request) -> Result<Request, Refusal> {
     if changes {
         request = with_fields(request, &mark).await?;
     }
-    request.extensions_mut().insert(Visitor { mark, theme, scripted, secret });
+    request.extensions_mut().insert(Visitor { mark, acts, theme, scripted, secret });
     Ok(request)
 }
 

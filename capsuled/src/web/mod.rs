@@ -15,8 +15,12 @@ mod pages;
 mod serve;
 mod words;
 
+pub(crate) use self::entrance::KEPT as BROWSERS_MAX;
 pub use self::entrance::{Asked, Entrance, Link, WebArgs, WebAt, WebError};
-pub(crate) use self::serve::serve;
+pub(crate) use self::guard::FORM_MAX;
+pub(crate) use self::pages::board::WINDOW;
+pub(crate) use self::pages::list::bulk::BULK_MAX;
+pub(crate) use self::serve::{CONNECTIONS_MAX, serve};
 use crate::rpc::Api;
 
 /// What every page is made of; clones are the same.

@@ -15,12 +15,13 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::entrance::Served;
+use super::pages::list::bulk;
 use super::{Asked, Entrance, Site, WebAt, WebError, act, assets, guard, live, pages};
 use crate::rpc::Api;
 use crate::socket;
 
 /// Connections at once: a browser takes six for each board. One more waits until another ends.
-const CONNECTIONS_MAX: usize = 128;
+pub(crate) const CONNECTIONS_MAX: usize = 128;
 /// The pause after a connection that the system had no room for.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,8 +58,11 @@ fn routes(site: Site) -> Router {
         .route("/apps", get(pages::apps::show))
         .route("/apps/{name}", get(pages::apps::one))
         .route("/tasks/{id}", get(pages::task::show))
+        .route("/tasks/{id}/log", get(pages::task::download::send))
+        .route("/tasks/each/{verb}", get(bulk::ask).post(bulk::act))
         .route("/tasks/{id}/{verb}", get(pages::task::confirm).post(act::on_task))
         .route("/live/board", get(live::board))
+        .route("/live/place", get(live::place))
         .route("/live/tasks/{id}", get(live::task))
         .fallback(pages::missing)
         .layer(guard)
@@ -110,8 +114,8 @@ async fn listen(entrance: &Entrance) -> Result<(Porch, Served), WebError> {
         WebAt::Address(wanted) => {
             let former = entrance.former_address().and_then(|text| text.parse().ok());
             let former =
-                former.filter(|former: &SocketAddr| plan.any_port && former.ip() == wanted.ip());
-            let any = plan.any_port.then(|| SocketAddr::new(wanted.ip(), 0));
+                former.filter(|former: &SocketAddr| plan.any_port() && former.ip() == wanted.ip());
+            let any = plan.any_port().then(|| SocketAddr::new(wanted.ip(), 0));
             let bound = bind([former, Some(*wanted), any].into_iter().flatten()).await;
             let listener = bound.map_err(|error| failed(wanted, &error))?;
             let address = listener.local_addr().map_err(|error| failed(wanted, &error))?;

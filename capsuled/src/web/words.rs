@@ -78,6 +78,11 @@ pub(super) const fn ended(status: Status) -> bool {
     }
 }
 
+/// Whether an attempt of a task goes on.
+pub(super) const fn runs(status: Status) -> bool {
+    matches!(status, Status::Running | Status::Claimed)
+}
+
 /// What people call a task.
 pub(super) fn title(task: &TaskView) -> String {
     let names = [&task.display_name, &task.name, &task.summary];

@@ -140,6 +140,29 @@ impl Board {
         self.resize(self.size.0, self.size.1);
     }
 
+    /// The app has these boards now; the one that is shown stays, when there still is one like it.
+    pub(crate) fn reshape(&mut self, sheets: Vec<Sheet>) {
+        if sheets.is_empty() || sheets == self.sheets {
+            return;
+        }
+        let place = |sheet: &Sheet| (sheet.page.clone(), sheet.title.clone());
+        let shown = self.shown_sheet().cloned();
+        let again = shown.as_ref().and_then(|shown| {
+            let same = |sheet: &Sheet| place(sheet) == place(shown);
+            sheets.iter().position(same).or_else(|| {
+                sheets.iter().position(|sheet| sheet.page == shown.page && !shown.page.is_empty())
+            })
+        });
+        self.sheets = sheets;
+        let sheet = again.unwrap_or_default();
+        if shown.as_ref() == self.sheets.get(sheet) {
+            self.sheet = sheet;
+        } else {
+            self.turn_to(sheet);
+            self.tell("the app was deployed: its board is another one now");
+        }
+    }
+
     /// The terminal has this size now.
     pub(crate) fn resize(&mut self, width: u16, height: u16) {
         self.size = (width, height);
@@ -174,6 +197,7 @@ impl Board {
             filter: Some(filter),
             windows: self.columns.iter().map(Column::window).collect(),
             schedules: true,
+            around: true,
             ..WatchRequest::default()
         }
     }
@@ -191,7 +215,13 @@ impl Board {
                 self.link = Link::Live;
                 true
             }
-            Some(Event::Removed(_) | Event::Ready(_) | Event::Reset(_) | Event::Schedule(_))
+            Some(
+                Event::Removed(_)
+                | Event::Ready(_)
+                | Event::Reset(_)
+                | Event::Schedule(_)
+                | Event::Around(_),
+            )
             | None => false,
         }
     }
@@ -225,7 +255,11 @@ impl Board {
     /// The task that a deed would be done to: the open one, else the selected one.
     pub(crate) fn subject(&self) -> Option<&TaskView> {
         match &self.detail {
-            Some(detail) if detail.focused => detail.task(),
+            Some(detail) if detail.focused => {
+                // What a change told may be newer than the answer that is on its way.
+                let newer = |card: &&TaskView| detail.task().is_none_or(|task| card.seq > task.seq);
+                self.card(detail.id).filter(newer).or_else(|| detail.task())
+            }
             Some(_) | None => self.selected(),
         }
     }

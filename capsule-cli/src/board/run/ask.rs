@@ -51,6 +51,12 @@ pub(super) async fn tail(client: Client, id: u64, request: TailRequest) -> Reply
     Reply::Tail(id, client.answer(client.tasks().tail(request)).await)
 }
 
+/// The boards there are by now.
+pub(super) async fn sheets(context: Context, client: Client, page: Option<String>) -> Reply {
+    let asked = crate::board::asked(&context, &client, page.as_deref()).await;
+    Reply::Sheets(asked.map(|(_, sheets)| sheets))
+}
+
 /// What a list shows.
 pub(super) async fn table(client: Client, kind: Kind, app: String) -> Reply {
     Reply::Table(rows(&client, kind, app).await)

@@ -6,6 +6,7 @@ use std::task::Poll;
 use capsule_proto::v1::{ShowReply, TailEvent, WatchEvent, WhyReply};
 use tonic::Streaming;
 
+use crate::board::model::sheet::Sheet;
 use crate::board::model::table::Rows;
 use crate::client::Client;
 use crate::error::CliError;
@@ -22,6 +23,8 @@ pub(super) enum Reply {
     /// Its log.
     Tail(u64, Result<Streaming<TailEvent>, CliError>),
     Table(Result<Rows, CliError>),
+    /// The boards of the app.
+    Sheets(Result<Vec<Sheet>, CliError>),
     /// What a deed did, in words.
     Done(Result<String, CliError>),
 }

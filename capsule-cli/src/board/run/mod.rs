@@ -35,13 +35,14 @@ pub(super) async fn run(
     client: Client,
     board: Board,
     look: Look,
+    page: Option<String>,
 ) -> Result<Exit, CliError> {
     let mut signals = Signals::new()?;
     let mut screen = Screen::open()?;
     let mut keys = EventStream::new();
     let errands = Errands::default();
-    let mut live =
-        Live { board, look, open: Open::new(context.clone(), client), errands, dirty: true };
+    let open = Open::new(context.clone(), client, page);
+    let mut live = Live { board, look, open, errands, dirty: true };
     let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
     loop {
         live.open.keep_up(&mut live.board, &mut live.errands);
@@ -114,6 +115,7 @@ impl Live {
             | Reply::Show(..)
             | Reply::Tail(..)
             | Reply::Table(_)
+            | Reply::Sheets(_)
             | Reply::Done(_)) => {
                 self.open.take(reply, &mut self.board, &mut self.errands);
                 Ok(())

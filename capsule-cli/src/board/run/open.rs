@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use capsule_proto::v1::tail_event::Event;
-use capsule_proto::v1::{TailEvent, TailRequest, WatchEvent, WatchRequest};
+use capsule_proto::v1::{TailEvent, TailRequest, WatchEvent, WatchRequest, watch_event};
 use tonic::{Status, Streaming};
 
 use super::errands::{Errands, Reply};
@@ -27,6 +27,8 @@ const RELIST: Duration = Duration::from_millis(250);
 #[expect(clippy::struct_excessive_bools, reason = "questions on their way, each its own")]
 pub(super) struct Open {
     context: Context,
+    /// The page that was asked for.
+    page: Option<String>,
     client: Option<Client>,
     watch: Option<Streaming<WatchEvent>>,
     /// What the watch, or the one on its way, was asked for.
@@ -50,12 +52,15 @@ pub(super) struct Open {
     /// What the list shows has changed since it was asked for.
     relist: bool,
     listed: Option<Instant>,
+    /// An app has changed since its boards were asked for.
+    reshape: bool,
 }
 
 impl Open {
-    pub(super) const fn new(context: Context, client: Client) -> Self {
+    pub(super) const fn new(context: Context, client: Client, page: Option<String>) -> Self {
         Self {
             context,
+            page,
             client: Some(client),
             watch: None,
             asked: None,
@@ -72,6 +77,7 @@ impl Open {
             listing: false,
             relist: false,
             listed: None,
+            reshape: false,
         }
     }
 
@@ -82,6 +88,10 @@ impl Open {
             self.begin_watch(wanted, errands);
         }
         let Some(client) = self.client.clone() else { return };
+        if std::mem::take(&mut self.reshape) {
+            let (context, page) = (self.context.clone(), self.page.clone());
+            errands.push(errand(ask::sheets(context, client.clone(), page)));
+        }
         let due = self.listed.is_none_or(|at| at.elapsed() >= RELIST);
         if let Some(table) = board.table.as_ref().filter(|_| self.relist && due && !self.listing) {
             self.list(table.kind, client.clone(), errands);
@@ -208,13 +218,14 @@ impl Open {
                     Err(error) => board.warn(error.to_string()),
                 }
             }
+            Reply::Sheets(Ok(sheets)) => board.reshape(sheets),
             Reply::Done(Ok(text)) => {
                 board.tell(text);
                 if let Some((table, client)) = board.table.as_ref().zip(self.client.clone()) {
                     self.list(table.kind, client, errands);
                 }
             }
-            Reply::Done(Err(error)) => board.warn(error.to_string()),
+            Reply::Sheets(Err(error)) | Reply::Done(Err(error)) => board.warn(error.to_string()),
         }
     }
 
@@ -241,6 +252,7 @@ impl Open {
             return true;
         };
         self.relist = true;
+        self.reshape |= matches!(event.event, Some(watch_event::Event::Around(_)));
         let is_whole = board.apply(event);
         if is_whole {
             (self.pause, self.retry) = (Duration::ZERO, FIRST);

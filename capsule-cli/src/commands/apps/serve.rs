@@ -192,7 +192,13 @@ impl Serving<'_> {
                 self.ended(task);
             }
             Some(Event::Removed(id)) => drop(self.shown.remove(&id)),
-            Some(Event::Task(_) | Event::Reset(_) | Event::Schedule(_) | Event::Columns(_))
+            Some(
+                Event::Task(_)
+                | Event::Reset(_)
+                | Event::Schedule(_)
+                | Event::Columns(_)
+                | Event::Around(_),
+            )
             | None => {}
         }
         Ok(())

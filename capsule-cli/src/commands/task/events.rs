@@ -70,7 +70,9 @@ fn value(event: &WatchEvent) -> Value {
         }
         Some(Event::Reset(_)) => ("reset", Value::Null, Value::Null, Value::Null),
         Some(Event::Schedule(it)) => return schedule(event, it),
-        Some(Event::Columns(_)) | None => ("unknown", Value::Null, Value::Null, Value::Null),
+        Some(Event::Columns(_) | Event::Around(_)) | None => {
+            ("unknown", Value::Null, Value::Null, Value::Null)
+        }
     };
     json!({"seq": event.seq, "at": at(event), "event": kind, "task": view, "removed": removed, "by_status": counts})
 }
@@ -103,7 +105,7 @@ fn line(ui: &Ui, event: &WatchEvent) -> Result<(), CliError> {
             let task = it.task.map_or_else(String::new, |task| format!(" {task}"));
             format!("schedule {}  {}  {}{task}", it.label, it.state, it.outcome)
         }
-        Some(Event::Ready(_) | Event::Columns(_)) | None => return Ok(()),
+        Some(Event::Ready(_) | Event::Columns(_) | Event::Around(_)) | None => return Ok(()),
     };
     let at = if event.at_us == 0 { ui.times.now.as_microsecond() } else { event.at_us };
     ui.say(escape::line(&format!("{}  {text}", ui.times.clock(at))).trim_end())

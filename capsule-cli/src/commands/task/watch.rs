@@ -40,7 +40,7 @@ impl Tasks {
             }
             Some(Event::Ready(_)) => self.ready = true,
             Some(Event::Reset(_)) => *self = Self::default(),
-            Some(Event::Schedule(_) | Event::Columns(_)) | None => {}
+            Some(Event::Schedule(_) | Event::Columns(_) | Event::Around(_)) | None => {}
         }
     }
 

@@ -180,6 +180,7 @@ impl Group<'_> {
             queue.limit = limit;
             self.put_back(true);
         }
+        self.queues_changed = true;
         // A queue that is as all others needs no record.
         let usual = !queue.paused && queue.limit.is_none();
         if usual {

@@ -34,6 +34,8 @@ pub struct Changed {
 pub struct Feed {
     ring: Mutex<Ring>,
     latest: watch::Sender<Seq>,
+    /// Rises with each change of what is no task: settings of queues, apps.
+    around: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,11 @@ impl Feed {
     /// A feed whose next change comes after `latest`.
     pub fn new(latest: Seq) -> Self {
         let ring = Ring { changes: VecDeque::new(), floor: latest };
-        Self { ring: Mutex::new(ring), latest: watch::channel(latest).0 }
+        Self {
+            ring: Mutex::new(ring),
+            latest: watch::channel(latest).0,
+            around: watch::channel(0).0,
+        }
     }
 
     /// The number of the last change.
@@ -89,6 +95,16 @@ impl Feed {
             ring.floor = dropped.map_or(ring.floor, |dropped| dropped.seq);
         }
         self.latest.send_replace(last.seq);
+    }
+
+    /// Wakes whoever waits for a change around the tasks: the settings of a queue, an app.
+    pub fn publish_around(&self) {
+        self.around.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of changes around the tasks from now on.
+    pub fn around(&self) -> watch::Receiver<u64> {
+        self.around.subscribe()
     }
 
     /// Waits for changes behind the cursor and moves it on.

@@ -6,7 +6,9 @@ use capsule_proto::v1::Limit;
 
 use crate::rpc::Api;
 use crate::rpc::request::incoming;
-use crate::{appdata, apps, book, callback, engine, gateway, logs, rpc, schedule, secrets, store};
+use crate::{
+    appdata, apps, book, callback, engine, gateway, logs, rpc, schedule, secrets, store, web,
+};
 
 /// All limits, those that a flag sets first.
 pub(super) fn all(api: &Api) -> Vec<Limit> {
@@ -88,6 +90,13 @@ fn of_connections() -> Vec<Limit> {
         bytes("message", size(rpc::MESSAGE_MAX), "one message to or from the daemon"),
         count("requests", size(engine::WAITING_MAX), "requests that wait for the engine"),
         count("page", size(rpc::tasks::PAGE_MAX), "tasks in one answer"),
+        count("windows", size(rpc::stream::WINDOWS_MAX), "columns of one board"),
+        count("window", size(rpc::stream::WINDOW_MAX), "tasks of a column that are told at once"),
+        count("web_connections", size(web::CONNECTIONS_MAX), "connections of browsers at once"),
+        count("web_browsers", size(web::BROWSERS_MAX), "browsers that are in at once"),
+        count("web_cards", web::WINDOW, "cards of a column on a page"),
+        count("web_bulk", size(web::BULK_MAX), "tasks that a page does one thing with at once"),
+        bytes("web_form", size(web::FORM_MAX), "one form of a page"),
     ])
 }
 

@@ -6,3 +6,5 @@ pub(super) mod submits;
 pub(super) mod tail;
 pub(super) mod watch;
 mod windows;
+
+pub(super) use self::windows::{WINDOW_MAX, WINDOWS_MAX};

@@ -108,6 +108,7 @@ pub(in crate::rpc) fn watch(api: &Api, request: v1::WatchRequest) -> WatchStream
             search,
             windows: windows::windows(request.windows),
             schedules: request.schedules,
+            around: request.around.then(|| api.engine.feed().around()),
             sender,
             found: None,
             told: HashSet::new(),

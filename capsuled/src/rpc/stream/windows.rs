@@ -24,9 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// One part in so many of the time may go into the pictures of a board.
 const SHARE: u32 = 10;
 /// Tasks in a window, at the most.
-const LIMIT_MAX: usize = 1000;
+pub(in crate::rpc) const WINDOW_MAX: usize = 1000;
 /// Windows of a board, at the most: no board has so many columns.
-const WINDOWS_MAX: usize = 64;
+pub(in crate::rpc) const WINDOWS_MAX: usize = 64;
 
 pub(super) type Sender = mpsc::Sender<Result<v1::WatchEvent, tonic::Status>>;
 
@@ -37,6 +37,8 @@ pub(super) struct Pictures {
     pub(super) search: Search,
     pub(super) windows: Vec<Window>,
     pub(super) schedules: bool,
+    /// Changes around the tasks, when they are wanted.
+    pub(super) around: Option<tokio::sync::watch::Receiver<u64>>,
     pub(super) sender: Sender,
     /// Those that the search finds, when there is one.
     pub(super) found: Option<BTreeSet<TaskId>>,
@@ -50,7 +52,7 @@ pub(super) struct Pictures {
 pub(super) fn windows(wire: Vec<v1::Window>) -> Vec<Window> {
     let window = |wire: v1::Window| Window {
         skip: wire.skip,
-        limit: usize::try_from(wire.limit).unwrap_or(LIMIT_MAX).min(LIMIT_MAX),
+        limit: usize::try_from(wire.limit).unwrap_or(WINDOW_MAX).min(WINDOW_MAX),
         statuses: convert::filter(Some(v1::Filter {
             statuses: wire.statuses,
             ..v1::Filter::default()
@@ -78,6 +80,10 @@ impl Pictures {
             };
             let news = tokio::select! {
                 news = news => news,
+                () = changed(&mut self.around) => {
+                    self.send(feed.latest(), 0, Event::Around(true)).await?;
+                    continue;
+                }
                 () = self.sender.closed() => return Err(Gone),
             };
             at = self.note(news.as_deref().ok()).await?;
@@ -163,5 +169,14 @@ impl Pictures {
     async fn send(&self, seq: Seq, at_us: i64, event: Event) -> Result<(), Gone> {
         let event = v1::WatchEvent { seq: seq.0, event: Some(event), at_us };
         self.sender.send(Ok(event)).await.map_err(|_| Gone)
+    }
+}
+
+/// Waits for a change around the tasks; for ever when none is wanted.
+async fn changed(around: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    match around {
+        // The feed lives as long as the daemon.
+        Some(around) => drop(around.changed().await),
+        None => std::future::pending().await,
     }
 }

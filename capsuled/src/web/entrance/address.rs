@@ -20,6 +20,12 @@ pub struct WebArgs {
     /// reach needs one.
     #[arg(long, value_name = "NAME")]
     pub web_name: Vec<String>,
+    /// The web board shows and changes nothing.
+    #[arg(long, env = "CAPSULE_WEB_READ_ONLY")]
+    pub web_read_only: bool,
+    /// The web board shows no arguments of tasks.
+    #[arg(long, env = "CAPSULE_WEB_HIDE_ARGUMENTS")]
+    pub web_hide_arguments: bool,
 }
 
 /// A place to serve at.
@@ -59,12 +65,14 @@ impl FromStr for WebAt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::web) struct Plan {
     pub(in crate::web) at: WebAt,
-    /// Another port will do.
-    pub(in crate::web) any_port: bool,
     /// From the start on, not only when asked.
     pub(in crate::web) at_once: bool,
     /// Names besides those of this machine to itself.
     pub(in crate::web) names: Vec<String>,
+    /// It shows, and changes nothing.
+    pub(in crate::web) read_only: bool,
+    /// What tasks were given is not shown.
+    pub(in crate::web) hides_arguments: bool,
 }
 
 impl Plan {
@@ -85,7 +93,18 @@ impl Plan {
             );
         }
         let names = args.web_name.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Ok(Self { any_port: !at_once, at, at_once, names })
+        Ok(Self {
+            at,
+            at_once,
+            names,
+            read_only: args.web_read_only,
+            hides_arguments: args.web_hide_arguments,
+        })
+    }
+
+    /// Whether another port will do: nobody has named one.
+    pub(in crate::web) const fn any_port(&self) -> bool {
+        !self.at_once
     }
 
     /// Whether a `Host` names this board. The port is not compared: it may have been forwarded.
@@ -126,7 +145,8 @@ mod tests {
 
     fn plan(web: &str, names: &[&str]) -> anyhow::Result<Plan> {
         let web_name = names.iter().map(|&name| name.to_owned()).collect();
-        Plan::of(&WebArgs { web: Some(web.parse().unwrap()), web_name })
+        let web = Some(web.parse().unwrap());
+        Plan::of(&WebArgs { web, web_name, ..WebArgs::default() })
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(in crate::web) use self::address::Plan;
 pub use self::address::{WebArgs, WebAt};
+pub(crate) use self::sessions::KEPT;
 use self::sessions::Sessions;
 pub(in crate::web) use self::sessions::{STAY, form_mark, hex, same};
 

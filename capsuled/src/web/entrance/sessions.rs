@@ -17,7 +17,7 @@ const LINK: Span = Span::from_secs(10 * 60);
 /// How long a browser stays in.
 pub(in crate::web) const STAY: Span = Span::from_secs(7 * 24 * 3600);
 /// The most of each: the oldest make room.
-const KEPT: usize = 64;
+pub(crate) const KEPT: usize = 64;
 
 type Digest = [u8; 32];
 

@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use tokio_stream::{StreamExt as _, StreamMap};
 
@@ -26,41 +27,42 @@ pub(in crate::web) async fn board(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let around = site.api.engine.feed().around();
     let plans = board::plans(&site, &asked).await?;
-    let mut streams = StreamMap::new();
-    for (at, plan) in plans.iter().enumerate() {
-        streams.insert(at, site.watch(plan.watch()).await?);
-    }
     let seen = seen(&headers).and_then(|id| id.parse().ok()).or(asked.seen);
     let (page, response) = Page::open();
-    let pictures = vec![Picture::default(); plans.len()];
-    let live = Live { site, mark: visitor.mark, plans, pictures, page };
+    let live = Live { site, visitor, asked, plans, pictures: Vec::new(), page, around };
     tokio::spawn(async move {
         let ending = live.site.api.ending.clone();
-        ending.run_until_cancelled(live.run(streams, seen)).await;
+        ending.run_until_cancelled(live.run(seen)).await;
     });
     Ok(response)
 }
 
+type Streams = StreamMap<usize, WatchStream>;
+
 struct Live {
     site: Site,
-    mark: String,
+    visitor: Visitor,
+    asked: Asked,
     plans: Vec<Plan>,
     pictures: Vec<Picture>,
     page: Page,
+    around: watch::Receiver<u64>,
+}
+
+/// What a board waits for.
+enum News {
+    /// A picture is whole again.
+    Picture,
+    /// An app or a queue has changed.
+    Around,
 }
 
 impl Live {
     /// Tells what changes until the page is gone; the watch says when, and not too often.
-    async fn run(
-        mut self,
-        mut streams: StreamMap<usize, WatchStream>,
-        seen: Option<u64>,
-    ) -> Result<(), Gone> {
-        let mut whole = HashSet::new();
-        while whole.len() < self.plans.len() {
-            whole.insert(self.next(&mut streams).await?);
-        }
+    async fn run(mut self, seen: Option<u64>) -> Result<(), Gone> {
+        let mut streams = self.open().await?;
         let mut boards = self.draw();
         let now = board::seen(&self.pictures);
         if seen != Some(now) {
@@ -68,7 +70,13 @@ impl Live {
         }
         let mut summary = Instant::now();
         loop {
-            self.next(&mut streams).await?;
+            if let News::Around = self.next(&mut streams).await? {
+                if let Some(opened) = self.reshape().await? {
+                    streams = opened;
+                    boards = self.draw();
+                }
+                continue;
+            }
             let now = self.draw();
             let mut markup = changes(&boards, &now);
             boards = now;
@@ -83,11 +91,42 @@ impl Live {
         }
     }
 
+    /// Opens a watch for each board and waits for their first pictures.
+    async fn open(&mut self) -> Result<Streams, Gone> {
+        let mut streams = StreamMap::new();
+        for (at, plan) in self.plans.iter().enumerate() {
+            streams.insert(at, self.site.watch(plan.watch()).await.map_err(|_| Gone)?);
+        }
+        self.pictures = vec![Picture::default(); self.plans.len()];
+        let mut whole = HashSet::new();
+        while whole.len() < self.plans.len() {
+            // A change around comes again: it stays unseen until then.
+            whole.insert(self.picture(&mut streams).await?);
+        }
+        Ok(streams)
+    }
+
+    /// Waits for the next thing to tell.
+    async fn next(&mut self, streams: &mut Streams) -> Result<News, Gone> {
+        let mut around = self.around.clone();
+        let changed = async move { around.changed().await };
+        tokio::select! {
+            at = self.picture(streams) => at.map(|_| News::Picture),
+            _ = changed => {
+                self.around.mark_unchanged();
+                Ok(News::Around)
+            }
+        }
+    }
+
     /// Waits until a picture is whole again, and says which.
-    async fn next(&mut self, streams: &mut StreamMap<usize, WatchStream>) -> Result<usize, Gone> {
+    async fn picture(&mut self, streams: &mut Streams) -> Result<usize, Gone> {
         loop {
+            let told = async {
+                if streams.is_empty() { std::future::pending().await } else { streams.next().await }
+            };
             let (at, told) = tokio::select! {
-                told = streams.next() => told.ok_or(Gone)?,
+                told = told => told.ok_or(Gone)?,
                 () = self.page.gone() => return Err(Gone),
             };
             let told = told.map_err(|_| Gone)?;
@@ -97,8 +136,36 @@ impl Live {
         }
     }
 
+    /// Where an app has other boards than before, tells the page anew and watches for those.
+    async fn reshape(&mut self) -> Result<Option<Streams>, Gone> {
+        let around = board::around(&self.site, &self.visitor, &self.asked).await;
+        let places = around.ok().and_then(|page| page.nav().render().ok()).unwrap_or_default();
+        let mut markup = part("places", "innerMorph", &places);
+        let (plans, why) = match board::plans(&self.site, &self.asked).await {
+            Ok(plans) => (plans, None),
+            // The page that is shown is no more.
+            Err(refusal) => (Vec::new(), Some(refusal.text().to_owned())),
+        };
+        let streams = if plans == self.plans {
+            None
+        } else {
+            self.plans = plans;
+            let streams = self.open().await?;
+            match why {
+                Some(why) => {
+                    let why = board::Lost { why: &why }.render().unwrap_or_default();
+                    markup.push_str(&part("boards", "innerMorph", &why));
+                }
+                None => markup.push_str(&all(&self.draw())),
+            }
+            Some(streams)
+        };
+        self.page.say(board::seen(&self.pictures).to_string(), &markup).await?;
+        Ok(streams)
+    }
+
     fn draw(&self) -> Vec<Board> {
-        board::draw(&self.plans, &self.pictures, &self.mark, self.site.now().0)
+        board::draw(&self.plans, &self.pictures, &self.visitor, self.site.now().0)
     }
 }
 
@@ -172,7 +239,7 @@ mod tests {
                 status: Status::Running.into(),
                 ..TaskView::default()
             };
-            Card::new(&task, "b0", "mark", 0)
+            Card::new(&task, "b0", &Visitor::default(), 0)
         };
         let cards = ids.iter().map(card).collect();
         Column { key: "b0c0".to_owned(), total: ids.len() as u64, cards, ..Column::default() }

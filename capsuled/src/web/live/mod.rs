@@ -5,6 +5,7 @@
 //! every step; `Last-Event-ID` says what it has seen.
 
 mod board;
+mod place;
 mod task;
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub(super) use self::board::board;
+pub(super) use self::place::place;
 pub(super) use self::task::task;
 
 /// The shortest time between two messages of a stream.

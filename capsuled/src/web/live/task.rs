@@ -5,19 +5,25 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use capsule_core::id::TaskId;
-use capsule_proto::v1::{TailEvent, TailRequest, tail_event};
+use capsule_core::time::Span;
+use capsule_proto::v1::{LogChunk, TailEvent, TailRequest, tail_event};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
 use super::{GAP, Gone, Page, part, seen};
 use crate::web::Site;
-use crate::web::ask::Refusal;
+use crate::web::ask::{Refusal, TailStream};
 use crate::web::guard::Visitor;
-use crate::web::pages::log::Text;
+use crate::web::pages::task::log::{Piece, Text};
 use crate::web::pages::task::state;
+use crate::web::words;
 
 /// Bytes of a log in one message, about.
 const PIECE: usize = 64 << 10;
+/// How far the page may be behind a log that grows faster than that; then it goes on at the end.
+const BEHIND: Span = Span::from_secs(1);
+/// Lines before that end that are shown.
+const LINES: u64 = 200;
 
 /// What the page was loaded with.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -42,7 +48,7 @@ pub(in crate::web) async fn task(
         None => (asked.seen, asked.after),
     };
     let (page, response) = Page::open();
-    let live = Live { site, id, mark: visitor.mark, page, seq, after, text: Text::default() };
+    let live = Live { site, id, visitor, page, seq, after, text: Text::default(), skipped: None };
     tokio::spawn(async move {
         let ending = live.site.api.ending.clone();
         ending.run_until_cancelled(live.run()).await;
@@ -53,13 +59,15 @@ pub(in crate::web) async fn task(
 struct Live {
     site: Site,
     id: u64,
-    mark: String,
+    visitor: Visitor,
     page: Page,
     /// The change that the page shows.
     seq: Option<u64>,
     /// Up to where it shows the log.
     after: String,
     text: Text,
+    /// Up to where it showed the log before some of it was passed over.
+    skipped: Option<String>,
 }
 
 impl Live {
@@ -100,15 +108,51 @@ impl Live {
             gathered.take(first.map_err(|_| Gone)?, self);
             // What comes at the same time is told together.
             let until = Instant::now() + GAP / 5;
-            while gathered.log.len() < PIECE {
+            while !gathered.is_full() {
                 match timeout_at(until, stream.next()).await {
                     Ok(Some(Ok(event))) => gathered.take(event, self),
                     Ok(Some(Err(_)) | None) | Err(_) => break,
                 }
             }
+            let behind = gathered.is_full() && self.is_behind(gathered.written);
             self.tell(gathered).await?;
+            if behind {
+                stream = self.skip().await?;
+            }
             sleep(GAP).await;
         }
+    }
+
+    /// Whether what was written then is old by now.
+    fn is_behind(&self, written: i64) -> bool {
+        let late = self.site.now().0.saturating_sub(written);
+        late > i64::try_from(BEHIND.0 * 1000).unwrap_or(i64::MAX)
+    }
+
+    /// Goes on at the end of the log; what is passed over is said before what comes there.
+    async fn skip(&mut self) -> Result<TailStream, Gone> {
+        self.skipped = Some(std::mem::take(&mut self.after));
+        self.text = Text::default();
+        let id = self.id.to_string();
+        let request =
+            TailRequest { id, follow: true, lines: Some(LINES), ..TailRequest::default() };
+        self.site.tail(request).await.map_err(|_| Gone)
+    }
+
+    /// What is said of what was passed over before this chunk.
+    fn note_skipped(&mut self, chunk: &LogChunk) -> Option<Piece> {
+        let place = |cursor: &str| -> Option<(u32, u64)> {
+            let (attempt, offset) = cursor.split_once(':')?;
+            Some((attempt.parse().ok()?, offset.parse().ok()?))
+        };
+        let (attempt, shown) = place(&self.skipped.take()?)?;
+        let (of, end) = place(&chunk.cursor)?;
+        let passed = end.saturating_sub(chunk.data.len() as u64).saturating_sub(shown);
+        let size = if of == attempt { words::bytes(passed) } else { "a part".to_owned() };
+        (of != attempt || passed > 0).then(|| {
+            let text = "grew too fast to be shown here; the whole log has it";
+            Piece::note(format!("\n… {size} {text} …\n"))
+        })
     }
 
     async fn tell(&mut self, gathered: Gathered) -> Result<(), Gone> {
@@ -116,7 +160,7 @@ impl Live {
         if gathered.seq.is_some_and(|seq| self.seq != Some(seq)) {
             let shown = self.site.show(&self.id.to_string()).await.map_err(|_| Gone)?;
             self.seq = shown.task.as_ref().map(|task| task.seq);
-            let told = state(&shown, &self.mark, self.site.now().0);
+            let told = state(&shown, &self.visitor, self.site.now().0);
             markup.push_str(&part("state", "outerMorph", &told.to_string()));
         }
         if !gathered.log.is_empty() {
@@ -135,14 +179,22 @@ impl Live {
 struct Gathered {
     seq: Option<u64>,
     log: String,
+    /// When the last of it was written, in µs since 1970.
+    written: i64,
 }
 
 impl Gathered {
+    fn is_full(&self) -> bool {
+        self.log.len() >= PIECE
+    }
+
     fn take(&mut self, event: TailEvent, live: &mut Live) {
         match event.event {
             Some(tail_event::Event::Task(task)) => self.seq = Some(task.seq),
             Some(tail_event::Event::Chunk(chunk)) => {
-                for piece in live.text.pieces(&chunk) {
+                self.written = chunk.time_us;
+                let note = live.note_skipped(&chunk);
+                for piece in note.into_iter().chain(live.text.pieces(&chunk)) {
                     self.log.push_str(&piece.to_string());
                 }
                 if !chunk.cursor.is_empty() {

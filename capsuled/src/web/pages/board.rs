@@ -18,7 +18,7 @@ use crate::web::guard::Visitor;
 use crate::web::{Site, words};
 
 /// Cards of a column; behind them stands how many more there are.
-pub(in crate::web) const WINDOW: u32 = 50;
+pub(crate) const WINDOW: u32 = 50;
 
 /// Which board.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -37,7 +37,7 @@ pub(in crate::web) struct Asked {
 }
 
 /// A board as it is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::web) struct Plan {
     title: String,
     /// What it says beside its title.
@@ -47,7 +47,7 @@ pub(in crate::web) struct Plan {
 }
 
 /// A column as it is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct ColumnPlan {
     label: String,
     /// Without any no task stands in it.
@@ -90,7 +90,13 @@ impl Picture {
                 self.seq = told.seq;
                 return true;
             }
-            Some(Event::Removed(_) | Event::Ready(_) | Event::Reset(_) | Event::Schedule(_))
+            Some(
+                Event::Removed(_)
+                | Event::Ready(_)
+                | Event::Reset(_)
+                | Event::Schedule(_)
+                | Event::Around(_),
+            )
             | None => {}
         }
         false
@@ -165,6 +171,13 @@ pub(in crate::web) struct Boards<'a> {
     pub(in crate::web) boards: &'a [Board],
 }
 
+/// What stands for boards that are no more.
+#[derive(Debug, Template)]
+#[template(path = "lost.html")]
+pub(in crate::web) struct Lost<'a> {
+    pub(in crate::web) why: &'a str,
+}
+
 impl BoardPage {
     fn parts(&self) -> Boards<'_> {
         Boards { boards: &self.boards }
@@ -189,12 +202,7 @@ pub(in crate::web) async fn show(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
-    let title = if asked.page.is_empty() { "Board".to_owned() } else { words::line(&asked.page) };
-    let mut page = Page::new(&site, &visitor, "board", title).await?;
-    let own = format!("/?{}", address(&[("app", &asked.app), ("page", &asked.page)]));
-    for place in &mut page.boards {
-        place.current = place.href == own;
-    }
+    let mut page = around(&site, &visitor, &asked).await?;
     let hidden = [("app", asked.app.clone()), ("page", asked.page.clone())];
     let (boards, error) = match plans(&site, &asked).await {
         Ok(plans) => {
@@ -204,12 +212,27 @@ pub(in crate::web) async fn show(
                 [("app", &asked.app), ("page", &asked.page), ("q", &asked.q), ("seen", &seen)];
             page.live =
                 format!("/live/board?{}", address(&pairs.map(|(name, it)| (name, it.as_str()))));
-            (draw(&plans, &pictures, &visitor.mark, site.now().0), String::new())
+            (draw(&plans, &pictures, &visitor, site.now().0), String::new())
         }
         Err(refusal) if refusal.is_of_a_form() => (Vec::new(), refusal.text().to_owned()),
         Err(refusal) => return Err(refusal),
     };
     html(&BoardPage { page, boards, q: asked.q, hidden, error })
+}
+
+/// What is around a board.
+pub(in crate::web) async fn around(
+    site: &Site,
+    visitor: &Visitor,
+    asked: &Asked,
+) -> Result<Page, Refusal> {
+    let title = if asked.page.is_empty() { "Board".to_owned() } else { words::line(&asked.page) };
+    let mut page = Page::new(site, visitor, "board", title).await?;
+    let own = format!("/?{}", address(&[("app", &asked.app), ("page", &asked.page)]));
+    for place in &mut page.boards {
+        place.current = place.href == own;
+    }
+    Ok(page)
 }
 
 /// The boards of a page: those of an app, or the usual one.
@@ -293,7 +316,7 @@ pub(in crate::web) fn seen(pictures: &[Picture]) -> u64 {
 pub(in crate::web) fn draw(
     plans: &[Plan],
     pictures: &[Picture],
-    mark: &str,
+    visitor: &Visitor,
     now: i64,
 ) -> Vec<Board> {
     let boards = plans.iter().zip(pictures).enumerate();
@@ -308,7 +331,7 @@ pub(in crate::web) fn draw(
                 key: format!("{prefix}c{at}"),
                 label: asked.label.clone(),
                 total: stands.map_or(0, |column| column.total),
-                cards: views.map(|task| Card::new(task, &prefix, mark, now)).collect(),
+                cards: views.map(|task| Card::new(task, &prefix, visitor, now)).collect(),
                 href: stands.map(|_| list_of(&plan.filter, &asked.statuses)).unwrap_or_default(),
             }
         };

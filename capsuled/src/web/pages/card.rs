@@ -3,6 +3,7 @@
 use askama::Template;
 use capsule_proto::v1::{Status, TaskView};
 
+use crate::web::guard::Visitor;
 use crate::web::words::{self, Moment};
 
 /// A task in a column.
@@ -61,9 +62,14 @@ impl Card {
     }
 
     /// The card of a task on a board; `board` begins the names of its elements.
-    pub(in crate::web) fn new(task: &TaskView, board: &str, mark: &str, now_us: i64) -> Self {
+    pub(in crate::web) fn new(
+        task: &TaskView,
+        board: &str,
+        visitor: &Visitor,
+        now_us: i64,
+    ) -> Self {
         let status = task.status();
-        let live = matches!(status, Status::Running | Status::Claimed);
+        let live = words::runs(status);
         let started = task.started_us.filter(|_| live);
         let ended = task.started_us.zip(task.ended_us);
         Self {
@@ -80,9 +86,9 @@ impl Card {
             since: started.map(|started| words::moment(started, now_us)),
             took: ended.map(|(from, to)| words::span(from.abs_diff(to) / 1000)),
             progress: progress(task).filter(|_| live),
-            retry: words::ended(status) && status != Status::Completed,
-            cancel: !words::ended(status) && !task.cancelling,
-            mark: mark.to_owned(),
+            retry: visitor.acts && words::ended(status) && status != Status::Completed,
+            cancel: visitor.acts && !words::ended(status) && !task.cancelling,
+            mark: visitor.mark.clone(),
         }
     }
 }

@@ -4,7 +4,6 @@ pub(super) mod apps;
 pub(super) mod board;
 pub(super) mod card;
 pub(super) mod list;
-pub(super) mod log;
 pub(super) mod queues;
 pub(super) mod schedules;
 pub(super) mod submit;
@@ -48,6 +47,8 @@ pub(super) struct Page {
     boards: Vec<Place>,
     /// All other places: key, name, address.
     places: &'static [(&'static str, &'static str, &'static str)],
+    /// It may change something.
+    acts: bool,
     /// Where its changes come from; empty = it does not change.
     live: String,
 }
@@ -74,9 +75,23 @@ impl Page {
             theme: visitor.theme,
             mark: visitor.mark.clone(),
             boards: boards(site).await?,
-            places: &PLACES,
+            places: if visitor.acts { &PLACES } else { PLACES.split_at(PLACES.len() - 1).0 },
+            acts: visitor.acts,
             live: String::new(),
         })
+    }
+
+    /// The list of places.
+    pub(super) fn nav(&self) -> Nav<'_> {
+        Nav { page: self }
+    }
+
+    /// Lets the page show how what is in its part `shown` changes: `shown` is that as it is now.
+    pub(super) fn follow(&mut self, place: &[(&str, &str)], shown: &str, now: i64) {
+        let (seen, now) = (digest(shown), now.to_string());
+        let mut pairs = place.to_vec();
+        pairs.extend([("now", now.as_str()), ("seen", seen.as_str())]);
+        self.live = format!("/live/place?{}", address(&pairs));
     }
 
     /// A page of an app is shown.
@@ -123,6 +138,34 @@ pub(super) fn address(pairs: &[(&str, &str)]) -> String {
         }
     }
     text
+}
+
+/// The list of places that a page can be left for.
+#[derive(Debug, Template)]
+#[template(path = "nav.html")]
+pub(super) struct Nav<'a> {
+    page: &'a Page,
+}
+
+/// Tells markup from other markup.
+pub(super) fn digest(markup: &str) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    markup.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Fills the template of a part of a page.
+fn part(template: &impl Template) -> Result<String, Refusal> {
+    template.render().map_err(|_| Refusal::internal())
+}
+
+/// A page of which all changes that it shows.
+#[derive(Debug, Template)]
+#[template(path = "shown.html")]
+struct Shown {
+    page: Page,
+    shown: String,
 }
 
 /// A page that lets in.

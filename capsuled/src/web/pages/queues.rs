@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use capsule_proto::v1::{LockView, QueueView, SetQueueRequest};
 
-use super::{Page, address, html};
+use super::{Page, Shown, address, html, part};
 use crate::web::ask::Refusal;
 use crate::web::guard::{Fields, Visitor};
 use crate::web::words::{self, Moment};
@@ -14,8 +14,8 @@ use crate::web::{Site, act};
 
 #[derive(Debug, Template)]
 #[template(path = "queues.html")]
-struct QueuesPage {
-    page: Page,
+struct Queues<'a> {
+    visitor: &'a Visitor,
     rows: Vec<Row>,
 }
 
@@ -33,8 +33,7 @@ struct Row {
 
 #[derive(Debug, Template)]
 #[template(path = "locks.html")]
-struct LocksPage {
-    page: Page,
+struct Locks {
     rows: Vec<Lock>,
 }
 
@@ -56,9 +55,16 @@ pub(in crate::web) async fn show(
     State(site): State<Site>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Refusal> {
-    let page = Page::new(&site, &visitor, "queues", "Queues").await?;
+    let mut page = Page::new(&site, &visitor, "queues", "Queues").await?;
+    let shown = queues(&site, &visitor).await?;
+    page.follow(&[("of", "queues")], &shown, site.now().0);
+    html(&Shown { page, shown })
+}
+
+/// What changes of queues.
+pub(in crate::web) async fn queues(site: &Site, visitor: &Visitor) -> Result<String, Refusal> {
     let rows = site.queues().await?.into_iter().map(row).collect();
-    html(&QueuesPage { page, rows })
+    part(&Queues { visitor, rows })
 }
 
 fn row(queue: QueueView) -> Row {
@@ -105,10 +111,17 @@ pub(in crate::web) async fn locks(
     State(site): State<Site>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Refusal> {
-    let page = Page::new(&site, &visitor, "locks", "Locks").await?;
+    let mut page = Page::new(&site, &visitor, "locks", "Locks").await?;
     let now = site.now().0;
+    let shown = held(&site, now).await?;
+    page.follow(&[("of", "locks")], &shown, now);
+    html(&Shown { page, shown })
+}
+
+/// What changes of locks.
+pub(in crate::web) async fn held(site: &Site, now: i64) -> Result<String, Refusal> {
     let rows = site.locks().await?.into_iter().map(|it| lock(&it, now)).collect();
-    html(&LocksPage { page, rows })
+    part(&Locks { rows })
 }
 
 fn lock(view: &LockView, now: i64) -> Lock {

@@ -3,14 +3,14 @@
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::Response;
 use capsule_proto::v1::{ScheduleView, TickView};
 
-use super::{Page, html};
-use crate::web::Site;
+use super::{Page, Shown, html, part};
 use crate::web::ask::Refusal;
 use crate::web::guard::{Fields, Visitor};
 use crate::web::words::{self, Moment};
+use crate::web::{Site, act};
 
 /// Fires that are shown before they are due.
 const AHEAD: u32 = 5;
@@ -19,15 +19,15 @@ const BACK: u32 = 50;
 
 #[derive(Debug, Template)]
 #[template(path = "schedules.html")]
-struct SchedulesPage {
-    page: Page,
+struct Schedules<'a> {
+    visitor: &'a Visitor,
     rows: Vec<Row>,
 }
 
 #[derive(Debug, Template)]
 #[template(path = "schedule.html")]
-struct SchedulePage {
-    page: Page,
+struct Schedule<'a> {
+    visitor: &'a Visitor,
     it: Row,
     submits: String,
     fires: Vec<Fire>,
@@ -71,10 +71,21 @@ pub(in crate::web) async fn show(
     State(site): State<Site>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Refusal> {
-    let page = Page::new(&site, &visitor, "schedules", "Schedules").await?;
+    let mut page = Page::new(&site, &visitor, "schedules", "Schedules").await?;
     let now = site.now().0;
+    let shown = all(&site, &visitor, now).await?;
+    page.follow(&[("of", "schedules")], &shown, now);
+    html(&Shown { page, shown })
+}
+
+/// What changes of all schedules.
+pub(in crate::web) async fn all(
+    site: &Site,
+    visitor: &Visitor,
+    now: i64,
+) -> Result<String, Refusal> {
     let rows = site.schedules().await?.iter().map(|it| row(it, now)).collect();
-    html(&SchedulesPage { page, rows })
+    part(&Schedules { visitor, rows })
 }
 
 /// Shows one with its fires.
@@ -83,11 +94,24 @@ pub(in crate::web) async fn one(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<u64>,
 ) -> Result<Response, Refusal> {
-    let history = site.fires_of(id, BACK).await?;
     let now = site.now().0;
+    let (name, shown) = fires(&site, &visitor, id, now).await?;
+    let mut page = Page::new(&site, &visitor, "schedules", name).await?;
+    page.follow(&[("of", "schedule"), ("id", &id.to_string())], &shown, now);
+    html(&Shown { page, shown })
+}
+
+/// The name of one, and what changes of it.
+pub(in crate::web) async fn fires(
+    site: &Site,
+    visitor: &Visitor,
+    id: u64,
+    now: i64,
+) -> Result<(String, String), Refusal> {
+    let history = site.fires_of(id, BACK).await?;
     let view = history.schedule.unwrap_or_default();
     let it = row(&view, now);
-    let page = Page::new(&site, &visitor, "schedules", it.name.clone()).await?;
+    let name = it.name.clone();
     // One that has ended or is paused has none; that is no reason not to show it.
     let ahead = site.next_fires(id, AHEAD).await.map(|reply| reply.fires).unwrap_or_default();
     let fires = ahead.iter().map(|fire| Fire {
@@ -96,13 +120,9 @@ pub(in crate::web) async fn one(
         note: words::line(&fire.note),
     });
     let ticks = history.ticks.iter().map(|it| tick(it, now)).collect();
-    html(&SchedulePage {
-        page,
-        it,
-        submits: words::line(&view.submits),
-        fires: fires.collect(),
-        ticks,
-    })
+    let submits = if site.hides() { String::new() } else { words::line(&view.submits) };
+    let fires = fires.collect();
+    Ok((name, part(&Schedule { visitor, it, submits, fires, ticks })?))
 }
 
 fn row(view: &ScheduleView, now: i64) -> Row {
@@ -147,6 +167,7 @@ fn tick(view: &TickView, now: i64) -> Tick {
 /// Runs one now, pauses, resumes, or passes its next fire over.
 pub(in crate::web) async fn change(
     State(site): State<Site>,
+    Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
     Path(id): Path<u64>,
 ) -> Result<Response, Refusal> {
@@ -161,5 +182,5 @@ pub(in crate::web) async fn change(
         }
         _ => return Err(Refusal::of_a_form("nothing was asked for")),
     };
-    Ok(Redirect::to(&next).into_response())
+    Ok(act::done(&visitor, &next))
 }

@@ -1,6 +1,6 @@
 //! The five blocks of the SDK's tutorial, as printed there.
 
-use capsule_tests::web::Browser;
+use capsule_tests::web::{Browser, stream_of};
 use serde_json::json;
 
 use super::{Deployed, seed_app};
@@ -88,6 +88,27 @@ fn its_pages_are_boards_in_a_browser_too() {
     assert!(columns[1].contains("sync_leads") && !columns[1].contains("rebuild_index"), "{page}");
     assert!(page.contains("href=\"/?app=seed&#38;page=Failures\" aria-current=\"page\""), "{page}");
     drop(browser.get("/?app=seed&page=Nowhere").has(404));
+}
+
+#[test]
+fn an_open_board_becomes_another_one_by_a_deploy() {
+    let Some(app) = Deployed::new(&(seed_app() + OWN_BOARD)) else { return };
+    let mut browser = Browser::enter(&app.home);
+    let place = "/?app=seed&page=Failures";
+    let page = browser.get(place).has(200).text;
+    let mut events = browser.stream(&stream_of(&page), None);
+    let other = OWN_BOARD.replace("\"Broken\"", "\"Out of order\"")
+        + &OWN_BOARD.replace("Failures", "More");
+    app.deploy(&(seed_app() + &other)).exits(0);
+    let told = events.until("<span>Out of order</span>");
+    assert!(told.data.contains("hx-target=\"#boards\" hx-swap=\"innerMorph\""), "{}", told.data);
+    let places = &told.data;
+    assert!(places.contains("hx-target=\"#places\"") && places.contains("page=More"), "{places}");
+    app.says(&["submit", "sync_leads", "--owner-id", "acme", "--wait"]);
+    events.until("sync_leads");
+    app.deploy(&seed_app()).exits(0);
+    events.until("has no page");
+    drop(browser.get(place).has(404));
 }
 
 const SLOW: &str = r#"

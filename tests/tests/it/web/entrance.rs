@@ -154,12 +154,10 @@ fn every_answer_says_what_a_browser_may_do_with_it() {
 
 #[test]
 fn a_browser_stays_in_over_a_restart_at_the_same_address() {
-    // The usual port, free while the daemon is away, could become another test's.
-    let usual = TcpListener::bind("127.0.0.1:7788");
     let home = Home::new();
-    let daemon = home.start();
+    // The usual port, free while the daemon is away, could become another test's.
+    let daemon = home.start_with(&["--web", "127.0.0.1:0"]);
     let mut browser = Browser::enter(&home);
-    drop(usual);
     let link = home.capsule(["web"]).run().exits(0).text();
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.end().success());

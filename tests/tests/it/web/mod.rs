@@ -3,5 +3,7 @@
 mod browser;
 mod entrance;
 mod live;
+mod logs;
 mod many;
 mod pages;
+mod places;

@@ -48,14 +48,16 @@ fn snapshots(dir: &Path) -> Vec<String> {
 fn a_start_that_follows_one_that_was_cut_off_trusts_no_snapshot() {
     let dir = stopped();
     let opening = dir.path().join("queue/opening");
-    let bogus = dir.path().join("queue/snap.0000000000000001.generating");
-    fs::write(&bogus, "what a cut has left").unwrap();
-    drop(open(dir.path()).unwrap());
-    assert!(bogus.exists() && !opening.exists(), "{:?}", snapshots(dir.path()));
-    fs::write(&opening, "").unwrap();
+    // One that the database would take for its newest.
+    let left = || fs::write(dir.path().join("queue/snap.00FFFFFFFFFFFFFF"), [7; 400]).unwrap();
+    left();
+    let trusted = open(dir.path()).map(|opened| opened.found);
+    assert!(matches!(trusted, Err(StoreError::Damaged { .. })), "{trusted:?}");
+    left();
+    assert!(opening.exists(), "that start was cut off");
     let found = open(dir.path()).unwrap().found;
     assert_eq!(found.high_water, 42);
-    assert!(!bogus.exists() && !opening.exists(), "{:?}", snapshots(dir.path()));
+    assert!(!opening.exists());
     assert_eq!(snapshots(dir.path()).len(), 1, "the one that this start has made");
 }
 

@@ -1,14 +1,17 @@
 //! One task: what it is, why it waits, what became of it, its log, and what may be done with it.
 
+pub(in crate::web) mod download;
+pub(in crate::web) mod log;
+
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use capsule_proto::v1::{self, AttemptView, ShowReply, Status, TailRequest, tail_event};
+use capsule_proto::v1::{self, AttemptView, ShowReply, TailRequest, tail_event};
 use tokio_stream::StreamExt as _;
 
+use self::log::{Piece, Text};
 use super::card::{Progress, progress};
-use super::log::{Piece, Text};
 use super::{Page, address, html};
 use crate::web::ask::Refusal;
 use crate::web::guard::Visitor;
@@ -89,7 +92,7 @@ pub(in crate::web) async fn show(
     let seen = task.seq.to_string();
     let pairs = [("seen", seen.as_str()), ("after", log.cursor.as_str())];
     page.live = format!("/live/tasks/{}?{}", task.id, address(&pairs));
-    let state = state(&shown, &visitor.mark, site.now().0);
+    let state = state(&shown, &visitor, site.now().0);
     html(&TaskPage { page, id: task.id, state, log: log.pieces, cut: log.cut })
 }
 
@@ -143,10 +146,10 @@ async fn log(site: &Site, task: &v1::TaskView) -> Result<Log, Refusal> {
 }
 
 /// What a page tells of a task.
-pub(in crate::web) fn state(shown: &ShowReply, mark: &str, now: i64) -> Told {
+pub(in crate::web) fn state(shown: &ShowReply, visitor: &Visitor, now: i64) -> Told {
     let task = shown.task.clone().unwrap_or_default();
     let status = task.status();
-    let live = matches!(status, Status::Running | Status::Claimed);
+    let live = words::runs(status);
     let program = shown.program.as_ref().map(|program| program.argv.join(" "));
     let arguments = program.unwrap_or_else(|| words::json(&shown.payload_json));
     let moments = shown.timeline.iter();
@@ -164,8 +167,8 @@ pub(in crate::web) fn state(shown: &ShowReply, mark: &str, now: i64) -> Told {
         arguments: bounded(&words::block(&arguments)),
         result: bounded(&words::json(&shown.result_json)),
         error: words::block(&shown.error).into_owned(),
-        verbs: act::verbs(&task),
-        mark: mark.to_owned(),
+        verbs: act::verbs(&task, visitor),
+        mark: visitor.mark.clone(),
     }
 }
 

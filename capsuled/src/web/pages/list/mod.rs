@@ -1,5 +1,7 @@
 //! Tasks as a table, newest first, by the same filter as `capsule list`.
 
+pub(in crate::web) mod bulk;
+
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
@@ -7,7 +9,7 @@ use axum::response::Response;
 use capsule_proto::query::WORDS;
 use capsule_proto::v1::{ListReply, ListRequest, TaskView};
 
-use super::{Page, address, html};
+use super::{Page, address, html, part};
 use crate::web::ask::Refusal;
 use crate::web::guard::Visitor;
 use crate::web::words::{self, Moment};
@@ -32,11 +34,21 @@ struct ListPage {
     page: Page,
     q: String,
     error: String,
+    shown: String,
+    words: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// What changes of a list.
+#[derive(Debug, Template)]
+#[template(path = "rows.html")]
+struct Found<'a> {
+    visitor: &'a Visitor,
     total: String,
     rows: Vec<Row>,
+    /// What may be done with all of them: its name and where it is asked about.
+    bulk: Vec<(&'static str, String)>,
     /// Where the next page is; empty = this is the last.
     next: String,
-    words: &'static [(&'static str, &'static str, &'static str)],
 }
 
 /// A task in a table.
@@ -50,6 +62,8 @@ struct Row {
     owner: String,
     tries: String,
     created: Moment,
+    /// Since when it runs.
+    since: Option<Moment>,
     took: String,
     note: String,
     verbs: Vec<act::Verb>,
@@ -61,19 +75,38 @@ pub(in crate::web) async fn show(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
-    let page = Page::new(&site, &visitor, "tasks", "Tasks").await?;
-    let (reply, error) = match found(&site, &asked).await {
-        Ok(reply) => (reply, String::new()),
-        Err(refusal) if refusal.is_of_a_form() => (ListReply::default(), refusal.text().to_owned()),
+    let mut page = Page::new(&site, &visitor, "tasks", "Tasks").await?;
+    let now = site.now().0;
+    let (shown, error) = match shown(&site, &visitor, &asked, now).await {
+        Ok(shown) => {
+            let before = asked.before.map(|id| id.to_string()).unwrap_or_default();
+            page.follow(&[("of", "tasks"), ("q", &asked.q), ("before", &before)], &shown, now);
+            (shown, String::new())
+        }
+        Err(refusal) if refusal.is_of_a_form() => (String::new(), refusal.text().to_owned()),
         Err(refusal) => return Err(refusal),
     };
+    html(&ListPage { page, q: asked.q, error, shown, words: &WORDS })
+}
+
+/// What changes of it.
+pub(in crate::web) async fn shown(
+    site: &Site,
+    visitor: &Visitor,
+    asked: &Asked,
+    now: i64,
+) -> Result<String, Refusal> {
+    let reply = found(site, asked).await?;
     let before = reply.next_before.map(|id| id.to_string()).unwrap_or_default();
     let pairs = [("q", asked.q.as_str()), ("before", before.as_str())];
     let next = if before.is_empty() { before } else { format!("/tasks?{}", address(&pairs)) };
-    let now = site.now().0;
-    let rows = reply.tasks.iter().map(|task| row(task, now)).collect();
-    let total = words::count(reply.total);
-    html(&ListPage { page, q: asked.q, error, total, rows, next, words: &WORDS })
+    part(&Found {
+        visitor,
+        total: words::count(reply.total),
+        rows: reply.tasks.iter().map(|task| row(task, visitor, now)).collect(),
+        bulk: if visitor.acts && reply.total > 0 { bulk::offered(&asked.q) } else { Vec::new() },
+        next,
+    })
 }
 
 async fn found(site: &Site, asked: &Asked) -> Result<ListReply, Refusal> {
@@ -82,9 +115,9 @@ async fn found(site: &Site, asked: &Asked) -> Result<ListReply, Refusal> {
         .await
 }
 
-fn row(task: &TaskView, now: i64) -> Row {
-    let until = task.ended_us.unwrap_or(now);
-    let took = task.started_us.map(|from| words::span(from.abs_diff(until) / 1000));
+fn row(task: &TaskView, visitor: &Visitor, now: i64) -> Row {
+    let took = task.started_us.zip(task.ended_us);
+    let live = words::runs(task.status());
     Row {
         id: task.id,
         title: words::title(task),
@@ -94,9 +127,10 @@ fn row(task: &TaskView, now: i64) -> Row {
         owner: words::line(&task.owner),
         tries: words::tries(task),
         created: words::moment(task.created_us, now),
-        took: took.unwrap_or_default(),
+        since: task.started_us.filter(|_| live).map(|at| words::moment(at, now)),
+        took: took.map(|(from, to)| words::span(from.abs_diff(to) / 1000)).unwrap_or_default(),
         note: words::note(task),
-        verbs: act::verbs(task)
+        verbs: act::verbs(task, visitor)
             .into_iter()
             .filter(|verb| ["cancel", "retry"].contains(&verb.word))
             .collect(),
